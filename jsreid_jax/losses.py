@@ -1,0 +1,99 @@
+"""The losses, each a pure function that names its place in the method.
+
+Every loss is the mean over the rows it is given, in float32 whatever the networks compute in.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jsreid_jax.types import Array
+
+GENERATORS = ("attributes", "images", "both")
+
+
+def concept_loss(logits: Array, label: Array) -> Array:
+    """CE(W z, label) of one modality; with the same W for both it is the semantic consistency.
+
+    Losses 1 (images) and 2 (attributes) [paper]. logits (B, K), label (B,) -> ().
+    """
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label).mean()
+
+
+def attribute_loss(logits: Array, attributes: Array) -> Array:
+    """Binary cross-entropy over the known attributes (losses 6 and [SAL]'s attribute head).
+
+    Args:
+        logits: (B, A).
+        attributes: (B, A), +1 present, -1 absent, 0 unknown (does not count).
+    """
+    known = jnp.abs(attributes)
+    # -log sigmoid(+-logit): one expression for present and absent.
+    losses = -jax.nn.log_sigmoid(logits.astype(jnp.float32) * attributes) * known
+    return losses.sum() / jnp.maximum(known.sum(), 1.0)
+
+
+def discriminator_loss(image_logits: Array, attribute_logits: Array) -> Array:
+    """-log s(D(z_image)) - log(1 - s(D(z_attribute))): images are real (loss 3 [paper]).
+
+    Both (B,) logits; log-sigmoid of logits, never a sigmoid of a sigmoid.
+    """
+    return -(jax.nn.log_sigmoid(image_logits) + jax.nn.log_sigmoid(-attribute_logits)).mean()
+
+
+def generator_loss(image_logits: Array, attribute_logits: Array, *, generator: str) -> Array:
+    """-log s(D(z_attribute)) when attributes generate (loss 3 [paper]).
+
+    When images do, -log(1 - s(D(z_image))). Only the generating modality appears in the value,
+    and so only it receives the gradient.
+    "both" is the sum of the two (ablation, ours).
+    """
+    by_modality = {
+        "attributes": -jax.nn.log_sigmoid(attribute_logits).mean(),
+        "images": -jax.nn.log_sigmoid(-image_logits).mean(),
+    }
+    if generator == "both":
+        return by_modality["attributes"] + by_modality["images"]
+    return by_modality[generator]
+
+
+def consistency_loss(image: Array, attribute: Array) -> Array:
+    """1 - cosine of every image and its own description (loss 4 [paper's summary]).
+
+    Both (B, D), unit length.
+    """
+    return 1.0 - (image * attribute).sum(axis=-1).mean()
+
+
+def contrastive_loss(
+    image: Array,
+    attribute: Array,
+    label: Array,
+    log_temperature: Array,
+    *,
+    axis_name: str | None = None,
+) -> Array:
+    """Symmetric supervised InfoNCE between images and descriptions (loss 5 [paper's summary]).
+
+    Positives are all pairs of one category. With an axis name the other modality is gathered from
+    all devices, so that the global batch serves as negatives whatever the number of devices.
+
+    Args:
+        image: (B, D), unit length.
+        attribute: (B, D), unit length.
+        label: (B,).
+        log_temperature: ().
+        axis_name: device axis, or None on one device.
+    """
+
+    def gather(x: Array) -> Array:
+        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+    positives = (label[:, None] == gather(label)[None, :]).astype(jnp.float32)
+    positives = positives / positives.sum(axis=1, keepdims=True)
+
+    def one_way(anchors: Array, others: Array) -> Array:
+        logits = anchors @ gather(others).T * jnp.exp(-log_temperature)
+        return -(positives * jax.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
+
+    return 0.5 * (one_way(image, attribute) + one_way(attribute, image))

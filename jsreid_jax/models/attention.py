@@ -1,0 +1,63 @@
+"""Attribute-guided attention: one map over the image per attribute group.
+
+The paper has attribute-guided attention; its exact form could not be verified, this form is ours.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsreid_jax.types import Array
+
+
+class GuidedAttention(nn.Module):
+    """Every group looks at the image with a query vector that the attribute stream gives it.
+
+    Scaled dot-product attention over the h * w positions. Keys carry a learned position, because
+    where a thing is worn says much of what it is. Every pooled group feature must predict its own
+    group, so that "hat" learns to look at heads.
+    """
+
+    group_sizes: Sequence[int]
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, feature_map: Array, group_queries: Array) -> tuple[Array, Array, Array]:
+        """Pool the feature map once per group.
+
+        Args:
+            feature_map: (B, h, w, C).
+            group_queries: (R, T) from the attribute stream.
+
+        Returns:
+            pooled (B, R, width), group_logits (B, A) and the maps (B, R, h, w), each summing to 1.
+        """
+        batch, height, width, _ = feature_map.shape
+        positions = feature_map.reshape(batch, height * width, -1)
+        place = self.param(
+            "position", nn.initializers.normal(0.02), (height * width, self.width), jnp.float32
+        )
+        keys = nn.Dense(self.width, dtype=self.dtype, name="key")(positions) + place
+        values = nn.Dense(self.width, dtype=self.dtype, name="value")(positions)
+        queries = nn.Dense(self.width, dtype=self.dtype, name="query")(group_queries)
+        scores = jnp.einsum("rt,bpt->brp", queries, keys) / np.sqrt(self.width)
+        maps = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
+        pooled = jnp.einsum("brp,bpt->brt", maps.astype(self.dtype), values)
+        group_of_attribute = np.repeat(np.arange(len(self.group_sizes)), self.group_sizes)
+        kernel = self.param(
+            "group_kernel",
+            nn.initializers.lecun_normal(in_axis=1, out_axis=0),
+            (len(group_of_attribute), self.width),
+            jnp.float32,
+        )
+        bias = self.param(
+            "group_bias", nn.initializers.zeros, (len(group_of_attribute),), jnp.float32
+        )
+        own_feature = nn.relu(pooled)[:, group_of_attribute].astype(jnp.float32)
+        group_logits = jnp.einsum("bat,at->ba", own_feature, kernel) + bias
+        return pooled, group_logits, maps.reshape(batch, -1, height, width)

@@ -1,0 +1,74 @@
+"""Devices: the only file that knows pmap.
+
+The state is replicated and has no leading device axis; batches have one. Everything else is
+written against AXIS, so that a later move to shard_map changes this file alone.
+"""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jsreid_jax.types import Array, PyTree, TrainState
+
+AXIS = "devices"
+
+
+def _sharding(spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), spec)
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """Place a copy of every leaf on every local device, without a leading device axis.
+
+    Donated state must be placed like this before its first parallel step.
+    """
+    return jax.device_put(tree, _sharding(PartitionSpec()))
+
+
+def split_over_devices(tree: PyTree) -> PyTree:
+    """Place leaves (N, B / N, ...) with one row per local device."""
+    return jax.device_put(tree, _sharding(PartitionSpec(AXIS)))
+
+
+def prefetch_to_devices(batches: Iterable[PyTree], size: int = 2) -> Iterator[PyTree]:
+    """Batches of leaves (N, B / N, ...) on their devices, `size` of them ahead of the consumer."""
+    queue = collections.deque()
+    iterator = iter(batches)
+    for batch in itertools.islice(iterator, size):
+        queue.append(split_over_devices(batch))
+    while queue:
+        yield queue.popleft()
+        for batch in itertools.islice(iterator, 1):
+            queue.append(split_over_devices(batch))
+
+
+def parallel_step(
+    step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]],
+) -> Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]]:
+    """Run step(state, batch) on all devices: replicated state in and out, batch (N, B / N, ...).
+
+    The state is donated. What step returns must be equal on all devices: `out_axes=None` takes one
+    device's word for all and checks nothing, `assert_replicas_identical` does.
+    """
+    return jax.pmap(
+        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
+    )
+
+
+def parallel_apply(function: Callable[[PyTree, Array], Array]) -> Callable[[PyTree, Array], Array]:
+    """Run function(variables, (B / N, ...)) on all devices: (N, B / N, ...) in and out."""
+    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+
+
+def assert_replicas_identical(tree: PyTree) -> None:
+    """Raise AssertionError, naming the leaf, where a tree differs between local devices."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        first, *others = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        for device, other in enumerate(others, 1):
+            if first.tobytes() != other.tobytes():
+                name = jax.tree_util.keystr(path)
+                raise AssertionError(f"replica {device} of {name} differs from replica 0")

@@ -1,0 +1,75 @@
+"""What travels between the modules, and the letters that name array axes everywhere.
+
+B batch, H W C image, h w C feature map, A attributes, R groups, T token width, D embedding,
+K training categories, Q queries, G gallery, N devices.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import struct
+
+Array = jax.Array
+PyTree = Any
+Schedule = Callable[[Any], Any]
+
+
+@struct.dataclass
+class Batch:
+    """One training batch of a device: images with the descriptions of the people in them.
+
+    image: (B, H, W, 3) float32, normalised.
+    attributes: (B, A) float32, +1 present, -1 absent, 0 unknown.
+    label: (B,) int32, index of the description among the K training categories.
+    """
+
+    image: Array
+    attributes: Array
+    label: Array
+
+
+@struct.dataclass
+class Embeddings:
+    """All that the embedder says about a batch; every loss is a function of this and the batch.
+
+    image, attribute: (B, D), unit length, the two modalities in the joint space.
+    image_logits, attribute_logits: (B, K) of the shared concept classifier.
+    image_attribute_logits, attribute_attribute_logits: (B, A) of the shared attribute head.
+    group_logits: (B, A), every group's attributes predicted from its own attention-pooled
+        feature; None without attention.
+    log_temperature: () of the contrastive loss.
+    """
+
+    image: Array
+    attribute: Array
+    image_logits: Array
+    attribute_logits: Array
+    image_attribute_logits: Array
+    attribute_attribute_logits: Array
+    group_logits: Array | None
+    log_temperature: Array
+
+
+@struct.dataclass
+class Player:
+    """One side of the adversarial game: its parameters and its optimizer's memory."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that a training run must keep; randomness is derived from (seed, step) instead.
+
+    step: () int32, number of finished steps.
+    embedder: both streams and the shared heads.
+    discriminator: the adversary.
+    batch_stats: running BatchNorm statistics of the embedder.
+    """
+
+    step: Array
+    embedder: Player
+    discriminator: Player
+    batch_stats: PyTree
