@@ -23,6 +23,9 @@ def concept_loss(logits: Array, label: Array) -> Array:
 def attribute_loss(logits: Array, attributes: Array) -> Array:
     """Binary cross-entropy over the known attributes (losses 6 and [SAL]'s attribute head).
 
+    Averaged within each row first, so that the mean over devices is the mean over the batch however
+    the unknown attributes are spread.
+
     Args:
         logits: (B, A).
         attributes: (B, A), +1 present, -1 absent, 0 unknown (does not count).
@@ -30,7 +33,7 @@ def attribute_loss(logits: Array, attributes: Array) -> Array:
     known = jnp.abs(attributes)
     # -log sigmoid(+-logit): one expression for present and absent.
     losses = -jax.nn.log_sigmoid(logits.astype(jnp.float32) * attributes) * known
-    return losses.sum() / jnp.maximum(known.sum(), 1.0)
+    return (losses.sum(axis=-1) / jnp.maximum(known.sum(axis=-1), 1.0)).mean()
 
 
 def discriminator_loss(image_logits: Array, attribute_logits: Array) -> Array:

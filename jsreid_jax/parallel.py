@@ -6,7 +6,7 @@ written against AXIS, so that a later move to shard_map changes this file alone.
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -17,21 +17,21 @@ from jsreid_jax.types import Array, PyTree, TrainState
 AXIS = "devices"
 
 
-def _sharding(spec: PartitionSpec) -> NamedSharding:
-    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), spec)
+def _sharding(spec: PartitionSpec, devices: Sequence[jax.Device] | None) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(devices or jax.local_devices()), (AXIS,)), spec)
 
 
-def replicate(tree: PyTree) -> PyTree:
-    """Place a copy of every leaf on every local device, without a leading device axis.
+def replicate(tree: PyTree, *, devices: Sequence[jax.Device] | None = None) -> PyTree:
+    """Place a copy of every leaf on the devices (default: all local), without a device axis.
 
     Donated state must be placed like this before its first parallel step.
     """
-    return jax.device_put(tree, _sharding(PartitionSpec()))
+    return jax.device_put(tree, _sharding(PartitionSpec(), devices))
 
 
-def split_over_devices(tree: PyTree) -> PyTree:
-    """Place leaves (N, B / N, ...) with one row per local device."""
-    return jax.device_put(tree, _sharding(PartitionSpec(AXIS)))
+def split_over_devices(tree: PyTree, *, devices: Sequence[jax.Device] | None = None) -> PyTree:
+    """Place leaves (N, B / N, ...) with one row per device (default: all local)."""
+    return jax.device_put(tree, _sharding(PartitionSpec(AXIS), devices))
 
 
 def prefetch_to_devices(batches: Iterable[PyTree], size: int = 2) -> Iterator[PyTree]:
@@ -48,6 +48,8 @@ def prefetch_to_devices(batches: Iterable[PyTree], size: int = 2) -> Iterator[Py
 
 def parallel_step(
     step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]],
+    *,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]]:
     """Run step(state, batch) on all devices: replicated state in and out, batch (N, B / N, ...).
 
@@ -55,7 +57,12 @@ def parallel_step(
     device's word for all and checks nothing, `assert_replicas_identical` does.
     """
     return jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,)
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        donate_argnums=(0,),
+        devices=devices,
     )
 
 

@@ -169,7 +169,7 @@ def update_embedder(
     updates, opt_state = game.embedder_optimizer.update(gradient, player.opt_state, player.params)
     params = optax.apply_updates(player.params, updates)
     metrics = {f"{name}_loss": value for name, value in parts.items()}
-    metrics |= {"embedder_loss": loss, "gradient_norm": optax.global_norm(gradient)}
+    metrics |= {"embedder_loss": loss, "gradient_norm": optax.tree.norm(gradient)}
     metrics["concept_accuracy"] = (embeddings.image_logits.argmax(-1) == batch.label).mean()
     return Player(params=params, opt_state=opt_state), metrics
 

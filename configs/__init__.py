@@ -1,0 +1,1 @@
+"""Experiments: `default.py` has every field once, each other file is a small difference to it."""

@@ -1,0 +1,121 @@
+"""Every field once, with what it means; the other configs are small differences to this one.
+
+Not meant to be run itself: it names no data. Stage boundaries are written in epochs and turned into
+steps once, at the start of a run.
+"""
+
+from ml_collections import ConfigDict
+
+
+def loss(weight: float = 0.0, start_epoch: float = 0.0, warmup_epochs: float = 0.0) -> ConfigDict:
+    """A loss weight over time: 0 before start_epoch, then rising to weight within warmup_epochs."""
+    return ConfigDict(dict(weight=weight, start_epoch=start_epoch, warmup_epochs=warmup_epochs))
+
+
+def get_config() -> ConfigDict:
+    """The paper's method (aaipr) with every switch in its neutral position."""
+    config = ConfigDict()
+    # Decides initial parameters, order, augmentation and validation categories.
+    config.seed = 0
+
+    config.data = data = ConfigDict()
+    # Folder in the Market-1501 layout: bounding_box_train/, bounding_box_test/, query/ and
+    # market_attribute.mat.
+    data.dir = ""
+    # Where the TFDS records go; empty: a folder "prepared" inside data.dir.
+    data.prepared_dir = ""
+    # Images are resized to this.
+    data.image_height = 256
+    data.image_width = 128
+    # Share of the training categories held out to select the best checkpoint; never the test set.
+    data.validation_fraction = 0.1
+    # True counts images that do not decode and goes on; False names them and stops.
+    data.skip_bad_images = False
+    # Augmentation of training images; 0 switches a part off (input_pipeline/preprocessing.py).
+    data.flip = 0.5
+    data.crop = 0.15
+    data.erase = 0.0
+    data.brightness = 0.0
+    data.contrast = 0.0
+
+    # Renders data.dir first if it does not exist; train_persons = 0 never renders.
+    data.render = render = ConfigDict()
+    render.train_persons = 0
+    render.test_persons = 0
+    render.images_per_person = 8
+    render.image_height = 256
+    render.seed = 0
+
+    config.model = model = ConfigDict()
+    # resnet50, resnet18, resnet_small (CPU default) or resnet_tiny (tests).
+    model.backbone = "resnet50"
+    # Stride of the last stage: 1 keeps a finer feature map.
+    model.last_stride = 1
+    # none, or guided: one attention map per attribute group.
+    model.attention = "guided"
+    model.attention_width = 64
+    # Widths of the two streams; both end in the embedding width D.
+    model.projection_widths = (512, 256, 128)
+    model.attribute_widths = (512, 128, 128)
+    # Unit embeddings are scaled by this in front of the concept classifier and attribute head.
+    model.concept_scale = 16.0
+    # float32 or bfloat16: what the networks compute in. Parameters and losses stay float32.
+    model.dtype = "float32"
+
+    # Weights of losses.py (METHOD: losses 1 to 6).
+    config.losses = losses = ConfigDict()
+    losses.image_concept = loss(1.0)
+    losses.attribute_concept = loss(1.0)
+    losses.adversary = loss(0.0)
+    losses.consistency = loss(0.0)
+    losses.contrastive = loss(0.0)
+    losses.group_prediction = loss(0.0)
+    losses.attribute_head = loss(0.0)
+    # Who tries to look like the other: attributes (the paper), images, both.
+    losses.generator = "attributes"
+    # none, or category: the discriminator also sees the category.
+    losses.discriminator_conditioning = "none"
+    # Updates of the discriminator per step.
+    losses.discriminator_steps = 1
+    # Contrastive temperature at the start, and whether it is learned.
+    losses.temperature = 0.1
+    losses.learn_temperature = True
+
+    config.optimizer = optimizer = ConfigDict()
+    # adam, or sgd (parity tests).
+    optimizer.name = "adam"
+    # Peak learning rates: image stream, everything else of the embedder, discriminator.
+    optimizer.image_learning_rate = 1e-3
+    optimizer.attribute_learning_rate = 1e-3
+    optimizer.discriminator_learning_rate = 1e-4
+    # cosine (to 0), drops (times drop_factor at each of drop_epochs), constant.
+    optimizer.schedule = "cosine"
+    optimizer.warmup_epochs = 1.0
+    optimizer.drop_epochs = ()
+    optimizer.drop_factor = 0.1
+    # Decoupled weight decay of kernels in the embedder.
+    optimizer.weight_decay = 1e-4
+    # Largest global gradient norm of the embedder; 0 does not clip.
+    optimizer.clip_norm = 0.0
+
+    config.train = train = ConfigDict()
+    # Images per step over all devices and hosts.
+    train.batch_size = 128
+    train.num_epochs = 60
+    train.log_every_steps = 50
+    # Evaluation on validation categories; each writes a checkpoint, the best one is kept.
+    train.eval_every_epochs = 5.0
+    # Checkpoints between evaluations, so that a killed run loses little.
+    train.checkpoint_every_steps = 500
+
+    config.eval = evaluation = ConfigDict()
+    # Images per step over all devices when embedding a gallery.
+    evaluation.batch_size = 128
+    # Queries in the picture of ranked lists, and images shown of each.
+    evaluation.pictured_queries = 12
+    evaluation.pictured_images = 10
+
+    # Virtual devices on a machine without accelerator; 0: one per core, at most 8, as many as
+    # divide both batch sizes.
+    config.num_cpu_devices = 0
+    return config

@@ -1,0 +1,203 @@
+"""Evaluate a run or a bundle as zero-shot retrieval: numbers, a picture of ranked lists, export.
+
+python eval.py --workdir runs/rendered_market [--split test|validation] [--export_dir DIR]
+python eval.py --checkpoint DIR [--data_dir DIR] [--output_dir DIR]
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags, logging
+from ml_collections import ConfigDict
+
+import experiment
+from input_pipeline import preprocessing, splits
+from input_pipeline.attributes import Schema
+from jsreid_jax import evaluation, export, parallel, pictures, retrieval
+from jsreid_jax.checkpoints import Checkpoints
+from jsreid_jax.errors import ModelError
+from jsreid_jax.models.joint_embedder import JointEmbedder
+from jsreid_jax.train_state import create_train_state
+from jsreid_jax.types import PyTree
+
+PROTOCOL = "category"
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of train.py.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a bundle (--export_dir).")
+_WHICH = flags.DEFINE_enum(
+    "which", "best", ["best", "last"], "Checkpoint of the run: best on validation, or last."
+)
+_SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to rank.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set to evaluate on, if not the run's own.")
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where results go; by default eval_<split> beside the checkpoints."
+)
+_EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Write the bundle for evaluation here.")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained embedder and what its checkpoint says of it.
+
+    description: JSON dict: config, schema, num_categories, step.
+    """
+
+    embedder: JointEmbedder
+    variables: PyTree
+    config: ConfigDict
+    schema: Schema
+    description: dict[str, Any]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Command line of evaluation."""
+    del argv
+    logging.set_verbosity(logging.INFO)
+    if (_WORKDIR.value is None) == (_CHECKPOINT.value is None):
+        raise ModelError("expected either --workdir or --checkpoint, and not both: give one")
+    source = Path(_WORKDIR.value or _CHECKPOINT.value)
+    model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
+    if _EXPORT_DIR.value:
+        export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
+        print(f"Bundle written to {_EXPORT_DIR.value}")
+    output_dir = Path(_OUTPUT_DIR.value or source / f"eval_{_SPLIT.value}")
+    evaluate(model, split=_SPLIT.value, data_dir=_DATA_DIR.value, output_dir=output_dir)
+
+
+def load_run(workdir: Path, which: str) -> Model:
+    """The best or last checkpoint of a run; without any validation the best is the last."""
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: not found; expected the workdir of a run of train.py, check --workdir"
+        )
+    checkpoints = Checkpoints(folder, read_only=True)
+    step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
+    step = checkpoints.latest_step() if step is None else step
+    if step is None:
+        raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
+    description = checkpoints.restore_meta(step) | {"step": step}
+    config, schema, embedder = _unpack(description)
+    state = checkpoints.restore_state(step, _fresh_state(config, schema, embedder))
+    checkpoints.close()
+    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    return Model(embedder, variables, config, schema, description)
+
+
+def load_bundle(folder: Path) -> Model:
+    """A bundle that --export_dir wrote."""
+    description = export.read_description(folder)
+    missing = {"config", "schema", "num_categories", "step"} - description.keys()
+    if missing:
+        raise ModelError(
+            f"{folder / 'config.json'}: has no field {', '.join(sorted(missing))}; expected the "
+            "file that eval.py --export_dir wrote, export the bundle again"
+        )
+    config, schema, embedder = _unpack(description)
+    state = _fresh_state(config, schema, embedder)
+    like = {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    return Model(embedder, export.read_variables(folder, like), config, schema, description)
+
+
+def _unpack(description: dict[str, Any]) -> tuple[ConfigDict, Schema, JointEmbedder]:
+    config = ConfigDict(description["config"])
+    schema = Schema.from_dict(description["schema"])
+    experiment.set_up_devices(config)
+    return config, schema, experiment.create_embedder(config, schema, description["num_categories"])
+
+
+def _fresh_state(config: ConfigDict, schema: Schema, embedder: JointEmbedder):
+    """A state of the right structure, shapes and placement to restore into."""
+    game, _ = experiment.create_game(config, embedder, steps_per_epoch=1, num_train_steps=1)
+    state = create_train_state(
+        game,
+        seed=config.seed,
+        image_size=experiment.image_size(config),
+        num_attributes=schema.num_attributes,
+    )
+    return parallel.replicate(state)
+
+
+def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path) -> None:
+    """Rank the split's gallery, print the table, write metrics.json and ranked_lists.png."""
+    config = model.config
+    data = experiment.load_data(config, data_dir)
+    splits.check_schema(data, model.schema, source="the model")
+    if split == "test":
+        retrieval_set = splits.test_set(data)
+    else:
+        _, validation = splits.train_and_validation(
+            data, validation_fraction=config.data.validation_fraction, seed=config.seed
+        )
+        if validation is None:
+            raise ModelError(
+                "config.data.validation_fraction is 0 in this run, so no validation categories "
+                "were held out: evaluate --split test"
+            )
+        retrieval_set = validation
+    embedders = evaluation.Embedders(model.embedder)
+    metrics, scores = experiment.evaluate(config, embedders, model.variables, retrieval_set)
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    report = {
+        "protocol": PROTOCOL,
+        "split": split,
+        "data_dir": data.data_dir,
+        "step": model.description["step"],
+        "queries": scores.shape[0],
+        "gallery": scores.shape[1],
+        # JSON has no NaN: a subset without queries has null.
+        "metrics": {
+            subset: {k: None if np.isnan(v) else v for k, v in values.items()}
+            for subset, values in metrics.items()
+        },
+    }
+    (output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    picture = output_dir / "ranked_lists.png"
+    picture_ranked_lists(picture, model, retrieval_set, scores)
+    print(table(report))
+    print(f"Written: {output_dir / 'metrics.json'}, {picture}")
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as text, metrics in per cent."""
+    names = [*(f"rank{k}" for k in retrieval.RANKS), "mAP", "mINP"]
+    lines = [
+        f"protocol {report['protocol']}, split {report['split']} of {report['data_dir']}, "
+        f"step {report['step']}: {report['queries']} queries x {report['gallery']} images",
+        f"{'':8}{'queries':>9}" + "".join(f"{name:>8}" for name in names),
+    ]
+    for subset, metrics in report["metrics"].items():
+        cells = (
+            "       -" if metrics[name] is None else f"{100 * metrics[name]:8.1f}" for name in names
+        )
+        lines.append(f"{subset:8}{metrics['valid_queries']:>9}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def picture_ranked_lists(
+    file: Path, model: Model, retrieval_set: splits.RetrievalSet, scores: np.ndarray
+) -> None:
+    """Draw the best images of some queries, drawn evenly by the run's seed."""
+    config = model.config
+    rng = np.random.default_rng(config.seed)
+    count = min(config.eval.pictured_queries, len(retrieval_set.queries))
+    queries = np.sort(rng.choice(len(retrieval_set.queries), count, replace=False))
+    relevant = retrieval_set.relevant
+    titles, images, right = [], [], []
+    for query in queries:
+        best = np.argsort(-scores[query], kind="stable")[: config.eval.pictured_images]
+        novelty = "seen" if retrieval_set.seen[query] else "unseen"
+        description = model.schema.describe(retrieval_set.queries[query], mention_absent=False)
+        titles.append(f"{description} ({novelty})")
+        images.append([preprocessing.decode(retrieval_set.images[i]).numpy() for i in best])
+        right.append([bool(relevant[query, i]) for i in best])
+    pictures.draw_ranked_lists(file, titles, images, right)
+
+
+if __name__ == "__main__":
+    experiment.run_command_line(main)

@@ -1,0 +1,242 @@
+"""From a config to what a run needs: devices, data, the game. Shared by train.py and eval.py."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from input_pipeline import device_batches, pipeline, splits
+from input_pipeline.attributes import Schema
+from input_pipeline.datasets.market1501.market1501 import Market1501Data
+from input_pipeline.errors import DataError
+from jsreid_jax import evaluation, losses, optimizers, parallel, retrieval
+from jsreid_jax.errors import ModelError
+from jsreid_jax.models.discriminator import CONDITIONING, Discriminator
+from jsreid_jax.models.image_stream import ATTENTION
+from jsreid_jax.models.joint_embedder import JointEmbedder
+from jsreid_jax.train_state import Game
+from jsreid_jax.train_step import LOSS_NAMES, StepOptions
+from jsreid_jax.types import PyTree
+
+USER_ERROR_EXIT_CODE = 2
+
+
+def run_command_line(main: Callable[[Sequence[str]], None]) -> None:
+    """Run main under absl; what the user can mend is one sentence on stderr and exit code 2."""
+
+    def fail(error: Exception) -> None:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        # The background threads of TensorFlow and orbax have nothing left to say.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(USER_ERROR_EXIT_CODE)
+
+    def parse(argv: Sequence[str]) -> Sequence[str]:
+        try:
+            rest = flags.FLAGS(argv)
+        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            return fail(error)  # pyright: ignore[reportReturnType]
+        if len(rest) > 1:
+            return fail(ModelError(f"unknown argument {rest[1]!r}: flags begin with --"))  # pyright: ignore
+        return rest
+
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            main(argv)
+        except (DataError, ModelError) as error:
+            fail(error)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def set_up_devices(config: ConfigDict) -> None:
+    """Make virtual CPU devices, and check that the devices divide both batch sizes.
+
+    Must run before anything else asks JAX for its devices. On a machine with accelerators the
+    virtual devices exist and are not used.
+    """
+    sizes = {
+        "train.batch_size": config.train.batch_size,
+        "eval.batch_size": config.eval.batch_size,
+    }
+    count = config.num_cpu_devices
+    if not count:
+        cores = min(len(os.sched_getaffinity(0)), 8)
+        count = max(n for n in range(1, cores + 1) if all(s % n == 0 for s in sizes.values()))
+    jax.config.update("jax_num_cpu_devices", count)
+    for field, size in sizes.items():
+        device_batches.check_batch_size(size, devices=jax.device_count(), field=f"config.{field}")
+
+
+def load_data(config: ConfigDict, data_dir: str | None = None) -> Market1501Data:
+    """The config's data set; a folder given by hand instead is never rendered."""
+    return splits.load_data(
+        data_dir or config.data.dir,
+        prepared_dir=config.data.prepared_dir,
+        skip_bad_images=config.data.skip_bad_images,
+        render=None if data_dir else config.data.render.to_dict(),
+        workers=len(os.sched_getaffinity(0)),
+    )
+
+
+def image_size(config: ConfigDict) -> tuple[int, int]:
+    """(H, W)."""
+    return config.data.image_height, config.data.image_width
+
+
+def _check_choices(config: ConfigDict) -> None:
+    """Raise ModelError for a config field whose value is none of its choices."""
+    choices = {
+        "model.attention": ATTENTION,
+        "model.dtype": ("float32", "bfloat16"),
+        "losses.generator": losses.GENERATORS,
+        "losses.discriminator_conditioning": CONDITIONING,
+    }
+    for field, known in choices.items():
+        section, name = field.split(".")
+        if config[section][name] not in known:
+            raise ModelError(
+                f"config.{field} is {config[section][name]!r}, expected one of {', '.join(known)}"
+            )
+
+
+def create_embedder(config: ConfigDict, schema: Schema, num_categories: int) -> JointEmbedder:
+    """The config's embedder for a schema's attributes and a number of training categories."""
+    _check_choices(config)
+    model = config.model
+    return JointEmbedder(
+        group_sizes=schema.group_sizes,
+        num_categories=num_categories,
+        backbone=model.backbone,
+        last_stride=model.last_stride,
+        attention=model.attention,
+        attention_width=model.attention_width,
+        projection_widths=tuple(model.projection_widths),
+        attribute_widths=tuple(model.attribute_widths),
+        concept_scale=model.concept_scale,
+        initial_temperature=config.losses.temperature,
+        axis_name=parallel.AXIS,
+        dtype=jnp.dtype(model.dtype),
+    )
+
+
+def create_game(
+    config: ConfigDict,
+    embedder: JointEmbedder,
+    *,
+    steps_per_epoch: int,
+    num_train_steps: int,
+) -> tuple[Game, StepOptions]:
+    """Both players and how they play; here, once, epochs become steps."""
+
+    def steps(epochs: float) -> int:
+        return round(epochs * steps_per_epoch)
+
+    optimizer = config.optimizer
+
+    def learning_rate(peak: float):
+        return optimizers.learning_rate_schedule(
+            peak,
+            kind=optimizer.schedule,
+            num_train_steps=num_train_steps,
+            warmup_steps=steps(optimizer.warmup_epochs),
+            drop_steps=tuple(steps(epoch) for epoch in optimizer.drop_epochs),
+            drop_factor=optimizer.drop_factor,
+        )
+
+    game = Game(
+        embedder=embedder,
+        discriminator=Discriminator(
+            num_categories=embedder.num_categories,
+            conditioning=config.losses.discriminator_conditioning,
+        ),
+        embedder_optimizer=optimizers.embedder_optimizer(
+            optimizer.name,
+            image_schedule=learning_rate(optimizer.image_learning_rate),
+            attribute_schedule=learning_rate(optimizer.attribute_learning_rate),
+            weight_decay=optimizer.weight_decay,
+            clip_norm=optimizer.clip_norm,
+        ),
+        discriminator_optimizer=optimizers.discriminator_optimizer(
+            optimizer.name, learning_rate(optimizer.discriminator_learning_rate)
+        ),
+    )
+    weights = {
+        name: optimizers.weight_schedule(
+            weight=config.losses[name].weight,
+            start_step=steps(config.losses[name].start_epoch),
+            warmup_steps=steps(config.losses[name].warmup_epochs),
+        )
+        for name in LOSS_NAMES
+    }
+    options = StepOptions(
+        weights=weights,
+        generator=config.losses.generator,
+        discriminator_steps=config.losses.discriminator_steps,
+        learn_temperature=config.losses.learn_temperature,
+        axis_name=parallel.AXIS,
+    )
+    return game, options
+
+
+def rank(
+    config: ConfigDict,
+    embedders: evaluation.Embedders,
+    variables: PyTree,
+    retrieval_set: splits.RetrievalSet,
+) -> np.ndarray:
+    """Scores (Q, G) of a set's gallery for its queries: cosines in the joint space."""
+    batch_size = config.eval.batch_size
+    images = pipeline.image_batches(
+        retrieval_set.images, batch_size=batch_size, image_size=image_size(config)
+    )
+    queries = pipeline.array_batches(
+        retrieval_set.queries.astype(np.float32), batch_size=batch_size
+    )
+    gallery = evaluation.embed_rows(embedders.images, variables, _split(images), field="image")
+    descriptions = evaluation.embed_rows(
+        embedders.attributes, variables, _split(queries), field="array"
+    )
+    return evaluation.cosine_scores(descriptions, gallery)
+
+
+def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    split = functools.partial(device_batches.split_batch, devices=jax.local_device_count())
+    return map(split, batches)
+
+
+def evaluate(
+    config: ConfigDict,
+    embedders: evaluation.Embedders,
+    variables: PyTree,
+    retrieval_set: splits.RetrievalSet,
+) -> tuple[dict[str, dict[str, float]], np.ndarray]:
+    """Metrics for all / seen / unseen queries, and the scores (Q, G) that they are of."""
+    scores = rank(config, embedders, variables, retrieval_set)
+    metrics = retrieval.split_metrics(scores, retrieval_set.relevant, retrieval_set.seen)
+    return metrics, scores
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as what JSON gives back (tuples are lists)."""
+    return json.loads(config.to_json_best_effort())
+
+
+def differing_fields(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """One "field: a's value, b's value" for every field in which two config dicts differ."""
+    differences = []
+    for key in sorted(a.keys() | b.keys()):
+        left, right = a.get(key, "absent"), b.get(key, "absent")
+        if isinstance(left, dict) and isinstance(right, dict):
+            differences += differing_fields(left, right, f"{prefix}{key}.")
+        elif left != right:
+            differences.append(f"config.{prefix}{key} ({left!r} there, {right!r} now)")
+    return differences

@@ -1,0 +1,27 @@
+"""From a host's batch to the shape that its devices want."""
+
+import numpy as np
+
+from input_pipeline.errors import DataError
+
+
+def check_batch_size(batch_size: int, *, devices: int, field: str) -> None:
+    """Raise DataError unless `devices` (of all hosts) divide the global batch size.
+
+    field: the config field that the sentence names.
+    """
+    if batch_size < devices or batch_size % devices:
+        lower = batch_size // devices * devices
+        better = f"{lower} or {lower + devices}" if lower else f"{devices}"
+        raise DataError(
+            f"{field} is {batch_size}, expected a multiple of the {devices} devices: "
+            f"set it to {better}"
+        )
+
+
+def split_batch(batch: dict[str, np.ndarray], devices: int) -> dict[str, np.ndarray]:
+    """Leaves (B, ...) to (N, B / N, ...), one row for each of this host's N devices."""
+    return {
+        name: value.reshape(devices, value.shape[0] // devices, *value.shape[1:])
+        for name, value in batch.items()
+    }

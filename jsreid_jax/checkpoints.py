@@ -1,0 +1,146 @@
+"""Checkpoints of a run: the newest two and the best one, each whole or absent.
+
+With export.py the only file that knows orbax. Orbax writes beside the target and renames, so a kill
+in the middle of a save leaves the checkpoint before it as the newest.
+"""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import (
+    AnyPreservationPolicy,
+    BestN,
+    LatestN,
+)
+
+from jsreid_jax.errors import ModelError
+from jsreid_jax.types import TrainState
+
+BEST_METRIC = "mAP"
+
+
+def _selection_metric(metrics: Any) -> float:
+    return metrics[BEST_METRIC]
+
+
+class Checkpoints:
+    """The checkpoints in a folder.
+
+    A checkpoint is the train state, a JSON dict that says what it is of (config, schema), and after
+    an evaluation, its validation metrics. Saving is asynchronous; `close` waits.
+
+    Args:
+        folder: made if it does not exist, unless read_only.
+        read_only: evaluation never touches what training wrote.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        self._folder = folder
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(
+                [
+                    LatestN(2),
+                    BestN(
+                        get_metric_fn=_selection_metric,
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+            best_fn=_selection_metric,
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(), options=options, item_names=("state", "meta")
+        )
+
+    def latest_step(self) -> int | None:
+        """The newest step, or None."""
+        return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """The step with the best validation mAP, or None before the first evaluation."""
+        return self._manager.best_step()
+
+    def save(
+        self, step: int, state: TrainState, meta: dict, metrics: dict[str, float] | None
+    ) -> None:
+        """Write a checkpoint in the background; an existing one of this step is kept.
+
+        Raises:
+            ModelError: a full disk, at this save or noticed from the one before.
+        """
+        if step in self._manager.all_steps():
+            return
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+                metrics=metrics,
+            )
+        except Exception as error:
+            raise_if_disk_full(error, self._folder)
+            raise
+
+    def restore_meta(self, step: int) -> dict:
+        """The JSON dict of a checkpoint."""
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]
+
+    def restore_state(self, step: int, like: TrainState) -> TrainState:
+        """The train state of a checkpoint, in the structure, shapes and placement of `like`.
+
+        Raises:
+            ModelError: the checkpoint is of another model, or does not read.
+        """
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            )
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ModelError(unreadable(self._folder / str(step), error)) from error
+        return restored["state"]
+
+    def close(self) -> None:
+        """Wait for the save under way.
+
+        Raises:
+            ModelError: a full disk.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        except Exception as error:
+            raise_if_disk_full(error, self._folder)
+            raise
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """The sentence for a checkpoint that does not fit or does not read."""
+    reason = " ".join(str(error).split())
+    return (
+        f"{path}: this checkpoint is of another model or damaged ({reason[:300]}); expected the "
+        "parameters that its config describes, use the config it was trained with"
+    )
+
+
+def raise_if_disk_full(error: Exception, folder: Path) -> None:
+    """Raise ModelError if the error, or what caused it, says that no space is left."""
+    cause: BaseException | None = error
+    while cause is not None:
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(cause):
+            raise ModelError(
+                f"{folder}: the disk is full, a checkpoint could not be written; the one before it "
+                "is intact: free some space and run the same command again"
+            ) from error
+        cause = cause.__cause__ or cause.__context__

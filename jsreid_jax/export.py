@@ -1,0 +1,86 @@
+"""The bundle for evaluation: the embedder's variables and a config.json, nothing of the training.
+
+bundle/
+    config.json     config, attribute schema, number of categories, where it comes from
+    variables/      params and batch_stats of the embedder (orbax)
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jsreid_jax.checkpoints import raise_if_disk_full, unreadable
+from jsreid_jax.errors import ModelError
+from jsreid_jax.types import PyTree
+
+
+def write_bundle(folder: Path, variables: PyTree, description: dict[str, Any]) -> None:
+    """Write a bundle; the folder appears when it is complete.
+
+    Args:
+        folder: must not exist, or be empty.
+        variables: {"params", "batch_stats"} of the embedder.
+        description: JSON-able; what `read_description` gives back.
+
+    Raises:
+        ModelError: the folder holds something, or the disk is full.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(
+            f"{folder}: exists and is not an empty folder; expected a new one for the bundle, "
+            "choose another --export_dir"
+        )
+    partial = folder.absolute().with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial / "variables", variables)
+        (partial / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise_if_disk_full(error, folder)
+        raise
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The config.json of a bundle.
+
+    Raises:
+        ModelError: no bundle there, or one that is not JSON.
+    """
+    file = folder / "config.json"
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{file}: not found; expected a bundle that eval.py --export_dir wrote, "
+            "check --checkpoint"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{file}: does not read as JSON ({error}); expected the file that "
+            "eval.py --export_dir wrote, export the bundle again"
+        ) from error
+
+
+def read_variables(folder: Path, like: PyTree) -> PyTree:
+    """The variables of a bundle, in the structure, shapes and placement of `like`.
+
+    Raises:
+        ModelError: the bundle is of another model, or does not read.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    path = folder / "variables"
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(path.absolute(), abstract)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(unreadable(path, error)) from error

@@ -1,0 +1,104 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jsreid_jax import losses, parallel
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def test_concept_loss_is_cross_entropy():
+    logits = np.array([[0.0, np.log(3.0)], [0.0, 0.0]], np.float32)
+    expected = -(np.log(3 / 4) + np.log(1 / 2)) / 2
+    assert float(losses.concept_loss(logits, np.array([1, 0]))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_attribute_loss_counts_known_attributes_only():
+    logits = np.array([[2.0, -1.0, 100.0]], np.float32)
+    attributes = np.array([[1.0, -1.0, 0.0]], np.float32)
+    expected = -(np.log(sigmoid(2.0)) + np.log(sigmoid(1.0))) / 2
+    assert float(losses.attribute_loss(logits, attributes)) == pytest.approx(expected, abs=1e-6)
+    assert float(losses.attribute_loss(logits, np.zeros((1, 3), np.float32))) == 0.0
+    # Rows weigh the same however much is known of them: devices can average their means.
+    rows = np.array([[1.0, -1.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
+    both = (expected - np.log(sigmoid(2.0))) / 2
+    assert float(losses.attribute_loss(logits.repeat(2, 0), rows)) == pytest.approx(both, abs=1e-6)
+
+
+def test_adversarial_losses_follow_the_equations():
+    image, attribute = np.array([1.5], np.float32), np.array([-0.5], np.float32)
+    expected = -np.log(sigmoid(1.5)) - np.log(1 - sigmoid(-0.5))
+    assert float(losses.discriminator_loss(image, attribute)) == pytest.approx(expected, abs=1e-6)
+    as_attributes = losses.generator_loss(image, attribute, generator="attributes")
+    as_images = losses.generator_loss(image, attribute, generator="images")
+    both = losses.generator_loss(image, attribute, generator="both")
+    assert float(as_attributes) == pytest.approx(-np.log(sigmoid(-0.5)), abs=1e-6)
+    assert float(as_images) == pytest.approx(-np.log(1 - sigmoid(1.5)), abs=1e-6)
+    assert float(both) == pytest.approx(float(as_attributes) + float(as_images), abs=1e-6)
+
+
+def test_consistency_loss_is_one_minus_cosine():
+    image = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    attribute = np.array([[1.0, 0.0], [0.0, -1.0]], np.float32)
+    assert float(losses.consistency_loss(image, attribute)) == pytest.approx((0 + 2) / 2)
+
+
+def unit_rows(rng, shape):
+    x = rng.normal(size=shape)
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def brute_force_contrastive(image, attribute, label, temperature):
+    total = 0.0
+    for anchors, others in ((image, attribute), (attribute, image)):
+        for i, anchor in enumerate(anchors):
+            logits = others @ anchor / temperature
+            log_probability = logits - np.log(np.exp(logits).sum())
+            total -= log_probability[label == label[i]].mean()
+    return total / (2 * len(image))
+
+
+def test_contrastive_loss_equals_a_loop():
+    rng = np.random.default_rng(0)
+    image, attribute = unit_rows(rng, (6, 4)), unit_rows(rng, (6, 4))
+    label = np.array([0, 1, 0, 2, 1, 0])
+    loss = losses.contrastive_loss(image, attribute, label, np.log(0.3))
+    expected = brute_force_contrastive(image, attribute, label, 0.3)
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_contrastive_negatives_come_from_all_devices():
+    """Loss and gradient over eight devices are those of the whole batch on one."""
+    rng = np.random.default_rng(1)
+    image, attribute = unit_rows(rng, (16, 4)), unit_rows(rng, (16, 4))
+    label = rng.integers(0, 5, 16)
+    whole = functools.partial(losses.contrastive_loss, label=label, log_temperature=np.log(0.3))
+    expected = jax.value_and_grad(whole, argnums=(0, 1))(image, attribute)
+
+    def of_device(image, attribute, label):
+        def loss(image, attribute):
+            return losses.contrastive_loss(
+                image, attribute, label, np.log(0.3), axis_name=parallel.AXIS
+            )
+
+        value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(image, attribute)
+        return jax.lax.pmean(value, parallel.AXIS), gradient
+
+    split = [x.reshape(8, 2, *x.shape[1:]) for x in (image, attribute, label)]
+    value, gradient = jax.pmap(of_device, axis_name=parallel.AXIS)(*split)
+    assert float(value[0]) == pytest.approx(float(expected[0]), abs=1e-5)
+    for got, wanted in zip(gradient, expected[1], strict=True):
+        # Each device holds the gradient of the sum of all devices' means; pmean divides by 8.
+        np.testing.assert_allclose(got.reshape(16, 4) / 8, wanted, atol=1e-5)
+
+
+def test_losses_of_bfloat16_logits_are_float32():
+    import jax.numpy as jnp
+
+    logits = jnp.ones((2, 3), jnp.bfloat16)
+    assert losses.concept_loss(logits, np.array([0, 1])).dtype == np.float32
+    assert losses.attribute_loss(logits, np.ones((2, 3), np.float32)).dtype == np.float32

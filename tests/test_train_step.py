@@ -1,0 +1,224 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+from games import make_batch, make_game, make_options, make_state, per_device
+
+from jsreid_jax import parallel
+from jsreid_jax.train_step import train_step
+
+
+def run_steps(game, options, *, devices: int, steps: int):
+    chosen = jax.devices()[:devices]
+    step_fn = parallel.parallel_step(
+        functools.partial(train_step, game, options), devices=chosen
+    )
+    state = parallel.replicate(make_state(game), devices=chosen)
+    metrics = {}
+    for i in range(steps):
+        batch = parallel.split_over_devices(per_device(make_batch(i), devices), devices=chosen)
+        state, metrics = step_fn(state, batch)
+    return state, metrics
+
+
+def largest_difference(a, b) -> float:
+    a, b = jax.device_get((a, b))
+    return max(jax.tree.leaves(jax.tree.map(lambda x, y: float(np.abs(x - y).max()), a, b)))
+
+
+def trees_equal(a, b) -> bool:
+    a, b = jax.device_get((a, b))
+    return jax.tree.all(jax.tree.map(lambda x, y: x.tobytes() == y.tobytes(), a, b))
+
+
+@pytest.fixture(scope="module")
+def eight_device_run():
+    return run_steps(make_game(), make_options(), devices=8, steps=10)
+
+
+def test_eight_devices_train_as_one(eight_device_run):
+    state_8, metrics_8 = eight_device_run
+    state_1, metrics_1 = run_steps(make_game(), make_options(), devices=1, steps=10)
+    start = make_state(make_game())
+    assert largest_difference(start.embedder.params, state_1.embedder.params) > 1e-2
+    for part in ("embedder", "discriminator", "batch_stats"):
+        assert largest_difference(getattr(state_1, part), getattr(state_8, part)) < 1e-5, part
+    assert largest_difference(metrics_1, metrics_8) < 1e-4
+
+
+def test_replicas_stay_bit_identical():
+    state, _ = run_steps(make_game(optimizer="adam"), make_options(), devices=8, steps=5)
+    parallel.assert_replicas_identical(state)
+
+
+def test_a_forgotten_pmean_is_noticed():
+    """The check above can fail: without the device axis in the options replicas drift apart."""
+    state, _ = run_steps(make_game(), make_options(axis_name=None), devices=8, steps=2)
+    with pytest.raises(AssertionError, match="differs from replica 0"):
+        parallel.assert_replicas_identical(state)
+
+
+def one_step(game, options, state, batch):
+    return jax.jit(functools.partial(train_step, game, options))(state, batch)
+
+
+@pytest.fixture(scope="module")
+def lone():
+    """A game on one device outside pmap."""
+    game = make_game(axis_name=None)
+    return game, make_state(game), make_batch(0)
+
+
+def test_each_player_moves_itself_only(lone):
+    game, state, batch = lone
+    # Only the discriminator has something to learn: every embedder loss weighs nothing, yet the
+    # adversary's must weigh a trace or the discriminator rests; no modality is the generator's.
+    silent = dict.fromkeys(make_options().weights, 0.0)
+    moved, _ = one_step(game, make_options(silent | {"adversary": 1e-38}, axis_name=None), state, batch)
+    assert trees_equal(moved.embedder.params, state.embedder.params)
+    assert not trees_equal(moved.discriminator.params, state.discriminator.params)
+    # The adversary is off: the embedder learns, the discriminator rests.
+    moved, _ = one_step(game, make_options({"adversary": 0.0}, axis_name=None), state, batch)
+    assert not trees_equal(moved.embedder.params, state.embedder.params)
+    assert trees_equal(moved.discriminator, state.discriminator)
+
+
+def test_updates_leave_the_other_player_bit_identical(lone):
+    """With everything on, neither player's update depends on writing into the other."""
+    from jsreid_jax.train_step import update_discriminator, update_embedder
+
+    game, state, batch = lone
+    options = make_options(axis_name=None)
+
+    def forward(params):
+        return game.embedder.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch.image,
+            batch.attributes,
+            train=True,
+            mutable=["batch_stats"],
+        )
+
+    before = jax.tree.map(np.array, jax.device_get((state.embedder, state.discriminator)))
+    embeddings, pullback, _ = jax.vjp(forward, state.embedder.params, has_aux=True)
+    discriminator, _ = update_discriminator(
+        game, state.discriminator, embeddings, batch.label, active=np.True_, axis_name=None
+    )
+    assert trees_equal(state.embedder, before[0])
+    assert not trees_equal(discriminator.params, before[1].params)
+    after_discriminator = jax.tree.map(np.array, jax.device_get(discriminator))
+    weights = {name: schedule(0) for name, schedule in options.weights.items()}
+    embedder, _ = update_embedder(
+        game,
+        state.embedder,
+        embeddings,
+        pullback,
+        batch,
+        discriminator.params,
+        weights=weights,
+        options=options,
+    )
+    assert trees_equal(discriminator, after_discriminator)
+    assert not trees_equal(embedder.params, before[0].params)
+
+
+@pytest.mark.parametrize(
+    ("generator", "image_moves", "attribute_moves"),
+    [("attributes", False, True), ("images", True, False), ("both", True, True)],
+)
+def test_only_the_generator_gets_the_adversarial_gradient(
+    lone, generator, image_moves, attribute_moves
+):
+    game, state, batch = lone
+    weights = dict.fromkeys(make_options().weights, 0.0) | {"adversary": 1.0}
+    options = make_options(weights, generator=generator, axis_name=None)
+    moved, _ = one_step(game, options, state, batch)
+
+    def moves(stream, part):
+        return not trees_equal(
+            moved.embedder.params[stream][part], state.embedder.params[stream][part]
+        )
+
+    assert moves("image_stream", "backbone") == image_moves
+    assert moves("image_stream", "projection") == image_moves
+    assert moves("attribute_stream", "mlp") == attribute_moves
+
+
+def test_the_embedder_plays_against_the_updated_discriminator(lone):
+    """The generator's loss that the step reports is of the discriminator after its own update."""
+    from jsreid_jax import losses
+
+    game, state, batch = lone
+    moved, metrics = one_step(game, make_options(axis_name=None), state, batch)
+    embeddings, _ = game.embedder.apply(
+        {"params": state.embedder.params, "batch_stats": state.batch_stats},
+        batch.image,
+        batch.attributes,
+        train=True,
+        mutable=["batch_stats"],
+    )
+
+    def loss_against(params):
+        logits = game.discriminator.apply({"params": params}, embeddings.attribute, batch.label)
+        return float(losses.generator_loss(logits, logits, generator="attributes"))
+
+    updated = loss_against(moved.discriminator.params)
+    assert abs(updated - loss_against(state.discriminator.params)) > 1e-4
+    assert float(metrics["adversary_loss"]) == pytest.approx(updated, abs=1e-5)
+
+
+def test_more_discriminator_steps_move_it_further(lone):
+    game, state, batch = lone
+    once, _ = one_step(game, make_options(axis_name=None), state, batch)
+    thrice, _ = one_step(game, make_options(axis_name=None, discriminator_steps=3), state, batch)
+    start = state.discriminator.params
+    far = largest_difference(thrice.discriminator.params, start)
+    assert far > 2 * largest_difference(once.discriminator.params, start)
+
+
+def step_flops(adversary: bool) -> float:
+    """FLOPs of one lowered step of the paper's networks: ResNet-50 at 256x128."""
+    game = make_game(axis_name=None, backbone="resnet50")
+    size = (256, 128)
+    state = jax.eval_shape(lambda: make_state(game, size))
+    batch = make_batch(0, 8, size)
+    weights = {} if adversary else {"adversary": 0.0}
+    options = make_options(weights, axis_name=None, discriminator_steps=1 if adversary else 0)
+    lowered = jax.jit(functools.partial(train_step, game, options)).lower(state, batch)
+    return lowered.cost_analysis()["flops"]
+
+
+def test_the_adversary_costs_no_second_forward_pass():
+    with_adversary, without = step_flops(True), step_flops(False)
+    assert without > 1e10
+    assert with_adversary <= 1.10 * without
+
+
+def test_a_conditioned_discriminator_uses_the_category():
+    game = make_game(axis_name=None, conditioning="category")
+    state = make_state(game)
+    embedding = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
+
+    def logits(label):
+        return np.asarray(
+            game.discriminator.apply({"params": state.discriminator.params}, embedding, label)
+        )
+
+    assert np.abs(logits(np.array([0, 1])) - logits(np.array([2, 3]))).min() > 1e-5
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(lone):
+    import dataclasses
+
+    import jax.numpy as jnp
+
+    game, _, batch = lone
+    embedder = game.embedder.clone(dtype=jnp.bfloat16)
+    game = dataclasses.replace(game, embedder=embedder)
+    state, metrics = one_step(game, make_options(axis_name=None), make_state(game), batch)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.embedder.params)} == {np.dtype("float32")}
+    assert metrics["embedder_loss"].dtype == np.float32
+    assert np.isfinite(float(metrics["embedder_loss"]))
+    jaxpr = str(jax.make_jaxpr(functools.partial(train_step, game, make_options(axis_name=None)))(state, batch))
+    assert "bf16" in jaxpr

@@ -1,0 +1,212 @@
+"""Train the joint embedder and its adversary in turn, as a config says; resumes where it stopped.
+
+python train.py --config configs/rendered_market.py --workdir runs/rendered_market [--config.x=y]
+"""
+
+import functools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags, logging
+from clu import metric_writers, parameter_overview, periodic_actions
+from ml_collections import ConfigDict, config_flags
+
+import experiment
+from input_pipeline import device_batches, pipeline, preprocessing, splits
+from jsreid_jax import evaluation, parallel
+from jsreid_jax.checkpoints import BEST_METRIC, Checkpoints
+from jsreid_jax.errors import ModelError
+from jsreid_jax.train_state import create_train_state
+from jsreid_jax.train_step import train_step
+from jsreid_jax.types import Array, Batch, TrainState
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: Sequence[str]) -> None:
+    """Command line of training."""
+    del argv
+    logging.set_verbosity(logging.INFO)
+    workdir = Path(_WORKDIR.value)
+    check_workdir(_CONFIG.value, workdir)
+    finished = workdir / "finished.json"
+    if finished.exists():
+        logging.info("%s: this run is finished: %s", workdir, finished.read_text().strip())
+        return
+    experiment.set_up_devices(_CONFIG.value)
+    train_and_evaluate(_CONFIG.value, workdir)
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Raise ModelError if the workdir is a file, or holds the run of another config."""
+    if workdir.exists() and not workdir.is_dir():
+        raise ModelError(f"{workdir}: is a file, expected a folder for the run: choose another")
+    file = workdir / "config.json"
+    if not file.exists():
+        return
+    try:
+        stored = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file}: does not read as JSON ({error}), expected the config of the run in this "
+            "folder: choose another --workdir"
+        ) from error
+    differences = experiment.differing_fields(stored, experiment.as_json(config))
+    if differences:
+        raise ModelError(
+            f"{file}: this workdir belongs to a run with another config: "
+            f"{'; '.join(differences[:5])}{' and more' if len(differences) > 5 else ''}; "
+            "use the same config to resume it, or another --workdir"
+        )
+
+
+def train_batches(config: ConfigDict, train: splits.TrainSet, start_step: int) -> Iterator[Batch]:
+    """The run's batches from start_step on, on their devices."""
+    data = config.data
+    batches = pipeline.train_batches(
+        train.images,
+        train.attributes,
+        train.label,
+        batch_size=config.train.batch_size,
+        image_size=experiment.image_size(config),
+        augmentation=preprocessing.Augmentation(
+            flip=data.flip,
+            crop=data.crop,
+            erase=data.erase,
+            brightness=data.brightness,
+            contrast=data.contrast,
+        ),
+        seed=config.seed,
+        start_step=start_step,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+    )
+    devices = jax.local_device_count()
+    split = (Batch(**device_batches.split_batch(batch, devices)) for batch in batches)
+    return parallel.prefetch_to_devices(split)
+
+
+def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
+    """The whole run: data, model, steps, validation, checkpoints; from the newest checkpoint on."""
+    data = experiment.load_data(config)
+    train, validation = splits.train_and_validation(
+        data, validation_fraction=config.data.validation_fraction, seed=config.seed
+    )
+    steps_per_epoch = max(len(train.images) // config.train.batch_size, 1)
+    num_train_steps = round(config.train.num_epochs * steps_per_epoch)
+    logging.info(
+        "%d images of %d categories to train on, %d steps of %d images on %d devices",
+        len(train.images),
+        len(train.categories),
+        num_train_steps,
+        config.train.batch_size,
+        jax.device_count(),
+    )
+
+    embedder = experiment.create_embedder(config, data.schema, len(train.categories))
+    game, options = experiment.create_game(
+        config, embedder, steps_per_epoch=steps_per_epoch, num_train_steps=num_train_steps
+    )
+    state = create_train_state(
+        game,
+        seed=config.seed,
+        image_size=experiment.image_size(config),
+        num_attributes=data.schema.num_attributes,
+    )
+    state = parallel.replicate(state)
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps(experiment.as_json(config), indent=2) + "\n")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    start_step = checkpoints.latest_step() or 0
+    if start_step:
+        logging.info("Resuming from the checkpoint of step %d", start_step)
+        state = checkpoints.restore_state(start_step, state)
+    else:
+        parameter_overview.log_parameter_overview(state.embedder.params, msg="Embedder:")
+        parameter_overview.log_parameter_overview(state.discriminator.params, msg="Discriminator:")
+
+    meta = {
+        "config": experiment.as_json(config),
+        "schema": data.schema.to_dict(),
+        "num_categories": len(train.categories),
+    }
+    embedders = evaluation.Embedders(embedder)
+    step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
+    eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
+    writer = metric_writers.create_default_writer(workdir, asynchronous=False)
+    progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
+    batches = train_batches(config, train, start_step)
+    history: list[dict[str, Array]] = []
+    with metric_writers.ensure_flushes(writer):
+        for step in range(start_step + 1, num_train_steps + 1):
+            state, metrics = step_fn(state, next(batches))
+            history.append(metrics)
+            progress(step)
+            last = step == num_train_steps
+            evaluates = step % eval_every_steps == 0 or last
+            saves = evaluates or step % config.train.checkpoint_every_steps == 0
+            if saves or step % config.train.log_every_steps == 0:
+                writer.write_scalars(step, summarise(history, step))
+                history.clear()
+            if not saves:
+                continue
+            scores = None
+            if evaluates and validation is not None:
+                scores = validate(config, embedders, state, validation)
+                writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
+            checkpoints.save(step, state, meta, scores)
+    best_step = checkpoints.best_step()
+    checkpoints.close()
+    (workdir / "finished.json").write_text(
+        json.dumps({"step": num_train_steps, "best_step": best_step}) + "\n"
+    )
+    logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
+
+
+def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:
+    """Means of the metrics of the steps up to `step`, as "train/<name>".
+
+    Raises:
+        ModelError: a value that is not finite; with the first step and loss that went bad.
+    """
+    values: list[dict[str, Any]] = jax.device_get(history)
+    first_step = step - len(values) + 1
+    for offset, metrics in enumerate(values):
+        # The parts before their sum, so that the sentence names the part.
+        for name in sorted(metrics, key=lambda name: (name == "embedder_loss", name)):
+            if not math.isfinite(metrics[name]):
+                raise ModelError(
+                    f"step {first_step + offset}: {name} is {metrics[name]}, expected a finite "
+                    "number; the last checkpoint is from before; lower "
+                    "config.optimizer.*_learning_rate or set config.optimizer.clip_norm, "
+                    "in a new workdir"
+                )
+    names = values[0] if values else {}
+    return {
+        f"train/{name}": float(sum(metrics[name] for metrics in values) / len(values))
+        for name in names
+    }
+
+
+def validate(
+    config: ConfigDict,
+    embedders: evaluation.Embedders,
+    state: TrainState,
+    validation: splits.RetrievalSet,
+) -> dict[str, float]:
+    """Retrieval metrics on the validation categories."""
+    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    metrics, _ = experiment.evaluate(config, embedders, variables, validation)
+    assert math.isfinite(metrics["all"][BEST_METRIC])
+    return metrics["all"]
+
+
+if __name__ == "__main__":
+    experiment.run_command_line(main)
