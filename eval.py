@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
 import experiment
@@ -22,7 +22,7 @@ from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.joint_embedder import JointEmbedder
 from jsreid_jax.train_state import create_train_state
-from jsreid_jax.types import PyTree
+from jsreid_jax.types import PyTree, TrainState
 
 PROTOCOL = "category"
 
@@ -56,7 +56,6 @@ class Model:
 def main(argv: Sequence[str]) -> None:
     """Command line of evaluation."""
     del argv
-    logging.set_verbosity(logging.INFO)
     if (_WORKDIR.value is None) == (_CHECKPOINT.value is None):
         raise ModelError("expected either --workdir or --checkpoint, and not both: give one")
     source = Path(_WORKDIR.value or _CHECKPOINT.value)
@@ -75,14 +74,17 @@ def load_run(workdir: Path, which: str) -> Model:
         raise ModelError(
             f"{folder}: not found; expected the workdir of a run of train.py, check --workdir"
         )
+    config = ConfigDict(experiment.read_config(workdir / "config.json"))
+    experiment.set_up_devices(config)
     checkpoints = Checkpoints(folder, read_only=True)
     step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
     step = checkpoints.latest_step() if step is None else step
     if step is None:
         raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
-    description = checkpoints.restore_meta(step) | {"step": step}
-    config, schema, embedder = _unpack(description)
-    state = checkpoints.restore_state(step, _fresh_state(config, schema, embedder))
+    meta = checkpoints.restore_meta(step)
+    description = {"config": experiment.as_json(config), "step": step} | meta
+    schema, embedder, state = _prepare(description, config)
+    state = checkpoints.restore_state(step, state)
     checkpoints.close()
     variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
     return Model(embedder, variables, config, schema, description)
@@ -97,21 +99,19 @@ def load_bundle(folder: Path) -> Model:
             f"{folder / 'config.json'}: has no field {', '.join(sorted(missing))}; expected the "
             "file that eval.py --export_dir wrote, export the bundle again"
         )
-    config, schema, embedder = _unpack(description)
-    state = _fresh_state(config, schema, embedder)
+    config = ConfigDict(description["config"])
+    experiment.set_up_devices(config)
+    schema, embedder, state = _prepare(description, config)
     like = {"params": state.embedder.params, "batch_stats": state.batch_stats}
     return Model(embedder, export.read_variables(folder, like), config, schema, description)
 
 
-def _unpack(description: dict[str, Any]) -> tuple[ConfigDict, Schema, JointEmbedder]:
-    config = ConfigDict(description["config"])
+def _prepare(
+    description: dict[str, Any], config: ConfigDict
+) -> tuple[Schema, JointEmbedder, TrainState]:
+    """What a checkpoint needs: its schema, its network, and a fresh state to restore into."""
     schema = Schema.from_dict(description["schema"])
-    experiment.set_up_devices(config)
-    return config, schema, experiment.create_embedder(config, schema, description["num_categories"])
-
-
-def _fresh_state(config: ConfigDict, schema: Schema, embedder: JointEmbedder):
-    """A state of the right structure, shapes and placement to restore into."""
+    embedder = experiment.create_embedder(config, schema, description["num_categories"])
     game, _ = experiment.create_game(config, embedder, steps_per_epoch=1, num_train_steps=1)
     state = create_train_state(
         game,
@@ -119,7 +119,7 @@ def _fresh_state(config: ConfigDict, schema: Schema, embedder: JointEmbedder):
         image_size=experiment.image_size(config),
         num_attributes=schema.num_attributes,
     )
-    return parallel.replicate(state)
+    return schema, embedder, parallel.replicate(state)
 
 
 def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path) -> None:
@@ -146,7 +146,7 @@ def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path
     report = {
         "protocol": PROTOCOL,
         "split": split,
-        "data_dir": data.data_dir,
+        "data_dir": str(data.data_dir),
         "step": model.description["step"],
         "queries": scores.shape[0],
         "gallery": scores.shape[1],

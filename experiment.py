@@ -5,12 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from logging import LogRecord
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from input_pipeline import device_batches, pipeline, splits
@@ -19,6 +21,7 @@ from input_pipeline.datasets.market1501.market1501 import Market1501Data
 from input_pipeline.errors import DataError
 from jsreid_jax import evaluation, losses, optimizers, parallel, retrieval
 from jsreid_jax.errors import ModelError
+from jsreid_jax.models.backbones import BACKBONES
 from jsreid_jax.models.discriminator import CONDITIONING, Discriminator
 from jsreid_jax.models.image_stream import ATTENTION
 from jsreid_jax.models.joint_embedder import JointEmbedder
@@ -49,12 +52,20 @@ def run_command_line(main: Callable[[Sequence[str]], None]) -> None:
         return rest
 
     def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.INFO)
+        logging.get_absl_handler().addFilter(_is_worth_reading)
         try:
             main(argv)
         except (DataError, ModelError) as error:
             fail(error)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _is_worth_reading(record: LogRecord) -> bool:
+    """Whether a log line is ours, clu's or an error: the stack's own progress is not the run's."""
+    ours = "site-packages" not in record.pathname or "clu" in Path(record.pathname).parts
+    return ours or record.levelno >= logging.converter.absl_to_standard(logging.ERROR)
 
 
 def set_up_devices(config: ConfigDict) -> None:
@@ -92,13 +103,16 @@ def image_size(config: ConfigDict) -> tuple[int, int]:
     return config.data.image_height, config.data.image_width
 
 
-def _check_choices(config: ConfigDict) -> None:
+def check_choices(config: ConfigDict) -> None:
     """Raise ModelError for a config field whose value is none of its choices."""
     choices = {
+        "model.backbone": BACKBONES,
         "model.attention": ATTENTION,
         "model.dtype": ("float32", "bfloat16"),
         "losses.generator": losses.GENERATORS,
         "losses.discriminator_conditioning": CONDITIONING,
+        "optimizer.name": optimizers.NAMES,
+        "optimizer.schedule": optimizers.SCHEDULES,
     }
     for field, known in choices.items():
         section, name = field.split(".")
@@ -110,7 +124,7 @@ def _check_choices(config: ConfigDict) -> None:
 
 def create_embedder(config: ConfigDict, schema: Schema, num_categories: int) -> JointEmbedder:
     """The config's embedder for a schema's attributes and a number of training categories."""
-    _check_choices(config)
+    check_choices(config)
     model = config.model
     return JointEmbedder(
         group_sizes=schema.group_sizes,
@@ -223,6 +237,21 @@ def evaluate(
     scores = rank(config, embedders, variables, retrieval_set)
     metrics = retrieval.split_metrics(scores, retrieval_set.relevant, retrieval_set.seen)
     return metrics, scores
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The config.json of a workdir.
+
+    Raises:
+        ModelError: it is missing or does not read as JSON.
+    """
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file}: does not read as JSON ({error}); expected the config that train.py wrote "
+            "beside its checkpoints, check --workdir"
+        ) from error
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

@@ -32,7 +32,6 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: Sequence[str]) -> None:
     """Command line of training."""
     del argv
-    logging.set_verbosity(logging.INFO)
     workdir = Path(_WORKDIR.value)
     check_workdir(_CONFIG.value, workdir)
     finished = workdir / "finished.json"
@@ -50,13 +49,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     file = workdir / "config.json"
     if not file.exists():
         return
-    try:
-        stored = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{file}: does not read as JSON ({error}), expected the config of the run in this "
-            "folder: choose another --workdir"
-        ) from error
+    stored = experiment.read_config(file)
     differences = experiment.differing_fields(stored, experiment.as_json(config))
     if differences:
         raise ModelError(
@@ -132,11 +125,7 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
         parameter_overview.log_parameter_overview(state.embedder.params, msg="Embedder:")
         parameter_overview.log_parameter_overview(state.discriminator.params, msg="Discriminator:")
 
-    meta = {
-        "config": experiment.as_json(config),
-        "schema": data.schema.to_dict(),
-        "num_categories": len(train.categories),
-    }
+    meta = {"schema": data.schema.to_dict(), "num_categories": len(train.categories)}
     embedders = evaluation.Embedders(embedder)
     step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
     eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)

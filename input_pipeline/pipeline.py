@@ -21,7 +21,7 @@ tf.config.set_visible_devices([], "GPU")
 def shuffled_index(position: tf.Tensor, *, seed: int, num_examples: int) -> tf.Tensor:
     """The example at a position () int64 of the stream; every epoch is a new permutation."""
     epoch, place = position // num_examples, position % num_examples
-    key = tf.stack([tf.constant(seed, tf.int64), epoch, tf.constant(0, tf.int64)])
+    key = tf.stack([tf.constant(seed, tf.int64), epoch])
     return tf.random.experimental.index_shuffle(
         place, seed=tf.cast(key, tf.int32), max_index=tf.constant(num_examples - 1, tf.int64)
     )

@@ -17,7 +17,7 @@ from orbax.checkpoint.checkpoint_managers import (
 )
 
 from jsreid_jax.errors import ModelError
-from jsreid_jax.types import TrainState
+from jsreid_jax.types import PyTree, TrainState
 
 BEST_METRIC = "mAP"
 
@@ -101,13 +101,15 @@ class Checkpoints:
         Raises:
             ModelError: the checkpoint is of another model, or does not read.
         """
+        path = self._folder / str(step) / "state"
+        check_fits(path, like)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
         except (ValueError, KeyError, TypeError, OSError) as error:
-            raise ModelError(unreadable(self._folder / str(step), error)) from error
+            raise ModelError(unreadable(path, error)) from error
         return restored["state"]
 
     def close(self) -> None:
@@ -124,12 +126,40 @@ class Checkpoints:
             raise
 
 
+def check_fits(path: Path, like: PyTree) -> None:
+    """Raise ModelError unless the arrays saved at path have the names and shapes of `like`.
+
+    Asked before restoring, because a restore that fails leaves orbax's readers running.
+    """
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            saved = checkpointer.metadata(path.absolute()).item_metadata.tree
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ModelError(unreadable(path, error)) from error
+    found, expected = _shapes(saved), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
+    differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
+    if differing:
+        name = differing[0]
+        raise ModelError(
+            f"{path}: this checkpoint is of another model: {name} has shape "
+            f"{found.get(name, 'none (not there)')} in the checkpoint and "
+            f"{expected.get(name, 'none (not there)')} in the model, {len(differing)} arrays "
+            "differ; use the config that it was trained with"
+        )
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Shape by path of every array in a tree of plain dicts."""
+    flat = ocp.tree.to_flat_dict(tree)
+    return {"/".join(path): leaf.shape for path, leaf in flat.items() if hasattr(leaf, "shape")}
+
+
 def unreadable(path: Path, error: Exception) -> str:
-    """The sentence for a checkpoint that does not fit or does not read."""
+    """The sentence for a checkpoint that does not read."""
     reason = " ".join(str(error).split())
     return (
-        f"{path}: this checkpoint is of another model or damaged ({reason[:300]}); expected the "
-        "parameters that its config describes, use the config it was trained with"
+        f"{path}: this checkpoint does not read ({reason[:300]}); expected what train.py or "
+        "eval.py --export_dir wrote, use another checkpoint"
     )
 
 

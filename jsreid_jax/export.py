@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jsreid_jax.checkpoints import raise_if_disk_full, unreadable
+from jsreid_jax.checkpoints import check_fits, raise_if_disk_full, unreadable
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree
 
@@ -77,8 +77,9 @@ def read_variables(folder: Path, like: PyTree) -> PyTree:
     Raises:
         ModelError: the bundle is of another model, or does not read.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     path = folder / "variables"
+    check_fits(path, like)
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), abstract)

@@ -8,6 +8,9 @@ import optax
 
 from jsreid_jax.types import PyTree, Schedule
 
+NAMES = ("adam", "sgd")
+SCHEDULES = ("cosine", "drops", "constant")
+
 
 def weight_schedule(*, weight: float, start_step: int, warmup_steps: int) -> Schedule:
     """A loss weight over the steps: 0 before start_step, then linearly up within warmup_steps.

@@ -1,0 +1,1 @@
+"""Pedestrians with known attributes, rendered in the Market-1501 layout."""

@@ -1,0 +1,115 @@
+import importlib
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+import experiment
+from configs import default, market1501, rendered_market
+from jsreid_jax.errors import ModelError
+from jsreid_jax.train_step import LOSS_NAMES
+
+ALL = {
+    "market1501": market1501.get_config,
+    "rendered_market": rendered_market.get_config,
+    "rendered_market:debug": lambda: rendered_market.get_config("debug"),
+}
+
+
+def field_names(config: ConfigDict, prefix: str = "") -> set[str]:
+    names = set()
+    for key, value in config.items():
+        names |= field_names(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {
+            f"{prefix}{key}"
+        }
+    return names
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_config_is_a_difference_to_the_default(name):
+    config = ALL[name]()
+    assert field_names(config) == field_names(default.get_config())
+    assert {f"{loss}.weight" for loss in LOSS_NAMES} <= field_names(config.losses)
+
+
+@pytest.mark.parametrize("name", ["default", "rendered_market", "market1501"])
+def test_docstrings_say_what_a_config_is_of(name):
+    module = importlib.import_module(f"configs.{name}")
+    assert module.__doc__
+    if name != "default":
+        assert "Paper:" in module.__doc__
+        assert f"python train.py --config configs/{name}.py" in module.__doc__
+    if name == "market1501":
+        assert "unverified" in module.__doc__
+
+
+def test_every_field_of_the_default_has_a_comment(root):
+    lines = (root / "configs" / "default.py").read_text().splitlines()
+    assignments = [i for i, line in enumerate(lines) if line.startswith("    data.") and "=" in line]
+    assert len(assignments) > 10
+    uncommented = [
+        lines[i]
+        for i in assignments
+        if "ConfigDict()" not in lines[i]
+        and not lines[i - 1].strip().startswith("#")
+        and not lines[i - 1].startswith("    data.")
+    ]
+    assert uncommented == []
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="'large'"):
+        rendered_market.get_config("large")
+
+
+def test_epochs_become_steps_once():
+    config = market1501.get_config()
+    embedder = experiment.create_embedder(config, _Schema(), num_categories=3)
+    _, options = experiment.create_game(
+        config, embedder, steps_per_epoch=10, num_train_steps=2600
+    )
+
+    def weights(step):
+        return {name: float(schedule(step)) for name, schedule in options.weights.items()}
+
+    alone, joint, adversarial = weights(999), weights(1000), weights(2100)
+    assert alone["image_concept"] == joint["image_concept"] == 1.0
+    assert alone["attribute_concept"] == 0.0
+    assert joint["attribute_concept"] == 1.0
+    assert joint["adversary"] == 0.0
+    assert adversarial["adversary"] == pytest.approx(config.losses.adversary.weight)
+
+
+class _Schema:
+    group_sizes = (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("model", "attention", "sharp"),
+        ("model", "dtype", "float16"),
+        ("model", "backbone", "resnet99"),
+        ("losses", "generator", "nobody"),
+        ("losses", "discriminator_conditioning", "person"),
+        ("optimizer", "schedule", "linear"),
+        ("optimizer", "name", "lion"),
+    ],
+)
+def test_a_value_that_is_no_choice_is_named(section, field, value):
+    config = rendered_market.get_config("debug")
+    config[section][field] = value
+    with pytest.raises(ModelError, match=rf"config\.{section}\.{field} is '{value}', expected one"):
+        experiment.check_choices(config)
+
+
+def test_differences_between_configs_are_named():
+    config = experiment.as_json(rendered_market.get_config())
+    assert experiment.differing_fields(config, json.loads(json.dumps(config))) == []
+    other = rendered_market.get_config()
+    other.optimizer.weight_decay = 0.5
+    other.seed = 1
+    assert experiment.differing_fields(config, experiment.as_json(other)) == [
+        "config.optimizer.weight_decay (0.0001 there, 0.5 now)",
+        "config.seed (0 there, 1 now)",
+    ]

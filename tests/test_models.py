@@ -1,0 +1,144 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from games import GROUP_SIZES, make_batch, make_game, make_state
+
+from jsreid_jax.models.attention import GuidedAttention
+from jsreid_jax.models.backbones import BACKBONES, create_backbone
+from jsreid_jax.models.layers import Conv
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (4, 4), (3, 1), (3, 2), (7, 2)])
+def test_convolution_is_the_padded_cross_correlation(kernel, stride):
+    """Against a loop over the kernel positions, odd sizes included."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 13, 9, 3)).astype(np.float32)
+    module = Conv(5, kernel, stride)
+    variables = module.init(jax.random.key(0), x)
+    weights = np.asarray(variables["params"]["kernel"])
+    pad = 0 if kernel == stride else (kernel - 1) // 2
+    padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    height = (padded.shape[1] - kernel) // stride + 1
+    width = (padded.shape[2] - kernel) // stride + 1
+    expected = np.zeros((2, height, width, 5))
+    for i in range(height):
+        for j in range(width):
+            window = padded[:, i * stride : i * stride + kernel, j * stride : j * stride + kernel]
+            expected[:, i, j] = np.einsum("bklc,klcf->bf", window, weights)
+    np.testing.assert_allclose(module.apply(variables, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "last_stride", "shape", "millions"),
+    [
+        ("resnet50", 1, (16, 8, 2048), 23.5),
+        ("resnet50", 2, (8, 4, 2048), 23.5),
+        ("resnet18", 2, (8, 4, 512), 11.2),
+        ("resnet_small", 1, (32, 16, 128), 0.3),
+    ],
+)
+def test_backbones_have_the_published_sizes(name, last_stride, shape, millions):
+    backbone = create_backbone(name, last_stride=last_stride, axis_name=None, dtype=jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 256, 128, 3), jnp.float32)
+
+    def run(image):
+        return backbone.init_with_output(jax.random.key(0), image, train=False)
+
+    output, variables = jax.eval_shape(run, image)
+    assert output.shape == (1, *shape)
+    count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    assert count / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_unknown_backbones_and_strides_are_refused():
+    with pytest.raises(ValueError, match="resnet99.*expected one of " + ", ".join(BACKBONES)):
+        create_backbone("resnet99", last_stride=1, axis_name=None, dtype=jnp.float32)
+    with pytest.raises(ValueError, match="last_stride is 3"):
+        create_backbone("resnet18", last_stride=3, axis_name=None, dtype=jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def small():
+    game = make_game(axis_name=None)
+    state = make_state(game)
+    return game.embedder, {"params": state.embedder.params, "batch_stats": state.batch_stats}
+
+
+def test_embeddings_are_unit_vectors_in_one_space(small):
+    embedder, variables = small
+    batch = make_batch(0)
+    images = embedder.apply(variables, batch.image, method="embed_images")
+    descriptions = embedder.apply(variables, batch.attributes, method="embed_attributes")
+    assert images.shape == descriptions.shape == (16, 8)
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(descriptions, axis=1), 1.0, atol=1e-5)
+
+
+def test_evaluation_does_not_depend_on_the_rest_of_the_batch(small):
+    embedder, variables = small
+    image = make_batch(0).image
+    together = embedder.apply(variables, image, method="embed_images")
+    alone = embedder.apply(variables, image[:1], method="embed_images")
+    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+
+
+def test_attention_maps_are_distributions_and_guided_by_the_attribute_stream(small):
+    embedder, variables = small
+    image = make_batch(0).image
+    maps = embedder.apply(variables, image, method="attention_maps")
+    assert maps.shape == (16, len(GROUP_SIZES), 8, 4)
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1.0, atol=1e-5)
+    assert maps.min() >= 0
+
+    def map_mass(tokens):
+        params = variables["params"]
+        stream = params["attribute_stream"] | {"tokens": tokens}
+        changed = variables | {"params": params | {"attribute_stream": stream}}
+        return (embedder.apply(changed, image, method="attention_maps") ** 2).sum()
+
+    gradient = jax.grad(map_mass)(variables["params"]["attribute_stream"]["tokens"])
+    assert float(jnp.abs(gradient).min(axis=1).max()) > 0
+
+
+def test_attention_pools_where_it_looks():
+    """A query that matches one position's key returns that position's value."""
+    module = GuidedAttention(group_sizes=(2, 1), width=4)
+    feature_map = np.random.default_rng(0).normal(size=(1, 3, 2, 5)).astype(np.float32)
+    queries = np.ones((2, 4), np.float32)
+    variables = module.init(jax.random.key(0), feature_map, queries)
+    sharp = jax.tree.map(jnp.array, variables)
+    sharp["params"]["query"]["kernel"] = 1e4 * sharp["params"]["query"]["kernel"]
+    pooled, logits, maps = module.apply(sharp, feature_map, queries)
+    assert logits.shape == (1, 3)
+    flat = np.asarray(maps).reshape(2, 6)
+    np.testing.assert_allclose(flat.max(axis=1), 1.0, atol=1e-4)
+    kernel, bias = (np.asarray(sharp["params"]["value"][k]) for k in ("kernel", "bias"))
+    values = feature_map.reshape(6, 5) @ kernel + bias
+    np.testing.assert_allclose(pooled[0], values[flat.argmax(axis=1)], atol=1e-3)
+
+
+def test_an_unknown_group_leaves_no_trace(small):
+    """The code 0 adds nothing: the token behind it can be anything."""
+    embedder, variables = small
+    description = np.array([[1, -1, -1, 0, 1]], np.float32)
+    tokens = variables["params"]["attribute_stream"]["tokens"]
+    stream = variables["params"]["attribute_stream"] | {"tokens": tokens.at[3].set(7.0)}
+    changed = variables | {"params": variables["params"] | {"attribute_stream": stream}}
+
+    def embed(variables, description):
+        return embedder.apply(variables, description, method="embed_attributes")
+
+    np.testing.assert_array_equal(embed(variables, description), embed(changed, description))
+    known = np.array([[1, -1, -1, 1, 1]], np.float32)
+    assert np.abs(embed(variables, known) - embed(changed, known)).max() > 1e-3
+
+
+def test_without_attention_there_are_no_maps():
+    game = make_game(axis_name=None, attention="none")
+    state = make_state(game)
+    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    assert "attention" not in state.embedder.params["image_stream"]
+    image = make_batch(0).image
+    assert game.embedder.apply(variables, image, method="attention_maps") is None
+    assert game.embedder.apply(variables, image, method="embed_images").shape == (16, 8)

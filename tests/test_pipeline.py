@@ -1,0 +1,159 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from input_pipeline import device_batches, pipeline
+from input_pipeline.errors import DataError
+from input_pipeline.preprocessing import MEAN, STD, Augmentation, augment, decode, random_erase
+
+SIZE = (16, 8)
+ALL_ON = Augmentation(flip=0.5, crop=0.2, erase=0.5, brightness=0.2, contrast=0.2)
+
+
+def jpeg(value: int, size=SIZE) -> bytes:
+    buffer = io.BytesIO()
+    array = np.full((*size, 3), value, np.uint8)
+    array[: size[0] // 2, : size[1] // 2] = 255 - value
+    Image.fromarray(array).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def data():
+    count = 13
+    return (
+        [jpeg(10 * i) for i in range(count)],
+        np.eye(count, dtype=np.int8),
+        np.arange(count, dtype=np.int32),
+    )
+
+
+def batches(data, count: int, **options):
+    images, attributes, label = data
+    options = {"batch_size": 4, "seed": 3, "augmentation": ALL_ON} | options
+    stream = pipeline.train_batches(images, attributes, label, image_size=SIZE, **options)
+    return [next(stream) for _ in range(count)]
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_batches_are_a_function_of_seed_and_step(data):
+    whole = batches(data, 9)
+    for step in (0, 1, 4, 7):
+        for expected, got in zip(whole[step:], batches(data, 2, start_step=step), strict=False):
+            assert_equal(expected, got)
+    other = batches(data, 3, seed=4)
+    assert any((a["label"] != b["label"]).any() for a, b in zip(whole, other, strict=False))
+
+
+def test_every_epoch_holds_every_example_once_in_a_new_order(data):
+    labels = np.concatenate([batch["label"] for batch in batches(data, 13)])
+    epochs = labels.reshape(4, 13)
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(13))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_images_keep_their_labels(data):
+    for batch in batches(data, 6, augmentation=Augmentation()):
+        for image, attributes, label in zip(
+            batch["image"], batch["attributes"], batch["label"], strict=True
+        ):
+            assert attributes.argmax() == label
+            corner = image[-1, -1] * np.array(STD) + np.array(MEAN)
+            np.testing.assert_allclose(corner, 10 * label, atol=4)
+
+
+def test_hosts_share_the_global_batch_without_overlap(data):
+    whole = batches(data, 6)
+    parts = [batches(data, 6, host_index=h, host_count=2) for h in range(2)]
+    for step, expected in enumerate(whole):
+        joined = {k: np.concatenate([part[step][k] for part in parts]) for k in expected}
+        assert_equal(expected, joined)
+
+
+def test_an_image_differs_between_epochs(data):
+    """Augmentation is drawn anew for every position, not once per image."""
+    images, attributes, label = data
+    one = (images[3:4], attributes[3:4], label[3:4])
+    first, second = batches(one, 2, batch_size=1)
+    assert np.abs(first["image"] - second["image"]).max() > 0.1
+
+
+def test_every_augmentation_changes_something_and_keeps_the_range():
+    image = tf.constant(np.random.default_rng(0).uniform(0, 255, (16, 8, 3)), tf.float32)
+    for name in ("flip", "crop", "erase", "brightness", "contrast"):
+        only = Augmentation(**{name: 1.0 if name in ("flip", "erase") else 0.3})
+        changed = augment(image, tf.constant([0, 5], tf.int64), only).numpy()
+        assert changed.shape == (16, 8, 3)
+        assert np.abs(changed - image.numpy()).max() > 1, name
+        assert changed.min() >= 0, name
+        assert changed.max() <= 255.001, name
+    same = augment(image, tf.constant([0, 5], tf.int64), Augmentation()).numpy()
+    np.testing.assert_array_equal(same, image)
+
+
+def test_erasing_replaces_one_rectangle_of_the_drawn_size():
+    image = tf.zeros((100, 50, 3))
+    draws = tf.constant([0.0, 1.0, 0.5, 0.5, 0.5])  # erase; area 20 %, square in relative terms
+    erased = random_erase(image, draws, probability=0.5).numpy()[..., 0] > 0
+    assert erased.mean() == pytest.approx(0.2, abs=0.02)
+    rows, columns = np.flatnonzero(erased.any(1)), np.flatnonzero(erased.any(0))
+    assert erased[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    untouched = random_erase(image, tf.constant([0.6, 1.0, 0.5, 0.5, 0.5]), probability=0.5)
+    assert untouched.numpy().max() == 0
+
+
+def test_gallery_batches_are_padded_and_masked(data):
+    images = data[0]
+    got = list(pipeline.image_batches(images, batch_size=5, image_size=SIZE))
+    assert [batch["image"].shape for batch in got] == [(5, *SIZE, 3)] * 3
+    assert [batch["mask"].sum() for batch in got] == [5, 5, 3]
+    last = got[-1]
+    assert (last["image"][3:] == 0).all()
+    assert last["mask"].tolist() == [True] * 3 + [False] * 2
+    rows = list(pipeline.array_batches(np.arange(12.0).reshape(6, 2), batch_size=4))
+    assert [row["mask"].sum() for row in rows] == [4, 2]
+    np.testing.assert_array_equal(rows[1]["array"][:2], [[8, 9], [10, 11]])
+
+
+def test_images_of_any_size_are_resized():
+    (batch,) = pipeline.image_batches([jpeg(200, (64, 40))], batch_size=1, image_size=SIZE)
+    assert batch["image"].shape == (1, *SIZE, 3)
+    corner = batch["image"][0, -1, -1] * np.array(STD) + np.array(MEAN)
+    np.testing.assert_allclose(corner, 200, atol=4)
+
+
+def test_a_truncated_image_is_an_error_not_a_grey_picture():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(jpeg(50, (64, 64))[:-200])
+
+
+def test_devices_get_equal_shares():
+    batch = {"image": np.arange(24.0).reshape(12, 2), "label": np.arange(12)}
+    split = device_batches.split_batch(batch, 4)
+    assert split["image"].shape == (4, 3, 2)
+    np.testing.assert_array_equal(split["label"].reshape(-1), np.arange(12))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"), [(10, "set it to 8 or 12"), (3, "set it to 4"), (0, "set it to 4")]
+)
+def test_a_batch_that_devices_do_not_divide_is_refused(size, message):
+    device_batches.check_batch_size(12, devices=4, field="train.batch_size")
+    with pytest.raises(DataError, match=message):
+        device_batches.check_batch_size(size, devices=4, field="train.batch_size")
+
+
+def test_hosts_that_do_not_divide_and_no_images_are_refused(data):
+    with pytest.raises(DataError, match=r"train\.batch_size is 4, .* the 3 hosts"):
+        batches(data, 1, host_count=3)
+    with pytest.raises(DataError, match="no image"):
+        batches(([], data[1][:0], data[2][:0]), 1)

@@ -1,0 +1,246 @@
+"""The whole way, as a user goes it: render, train, kill, resume, evaluate, export; and misuse."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CONFIG = "configs/rendered_market.py:debug"
+
+
+def command(script: str, *arguments) -> list[str]:
+    return [sys.executable, script, *map(str, arguments)]
+
+
+def run(root: Path, script: str, *arguments, exit_code: int = 0) -> str:
+    """Run a script of the project and return what it said; its exit code must be as given."""
+    done = subprocess.run(
+        command(script, *arguments), cwd=root, capture_output=True, text=True, timeout=300
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == exit_code, said[-4000:]
+    return said
+
+
+def refused(root: Path, script: str, *arguments) -> str:
+    """The one sentence with which a script refuses; no stack trace."""
+    said = run(root, script, *arguments, exit_code=2)
+    assert "Traceback" not in said, said
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    return errors[0]
+
+
+def train_arguments(workdir: Path, data: Path) -> list:
+    return ["--config", CONFIG, "--workdir", workdir, f"--config.data.dir={data}"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Rendered by the first training run; all tests of this file read it."""
+    return tmp_path_factory.mktemp("data") / "rendered"
+
+
+@pytest.fixture(scope="module")
+def trained(root, data, tmp_path_factory) -> Path:
+    """The workdir of an undisturbed debug run."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    said = run(root, "train.py", *train_arguments(workdir, data))
+    assert "ETA" in said
+    assert "Embedder:" in said
+    return workdir
+
+
+def last_checkpoint(workdir: Path) -> Path:
+    steps = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+    return workdir / "checkpoints" / str(max(steps))
+
+
+def saved_arrays(checkpoint: Path) -> dict[str, bytes]:
+    """Every array of a checkpoint, without the code under test."""
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore((checkpoint / "state").absolute())
+    flat = ocp.tree.to_flat_dict(tree)
+    return {"/".join(map(str, k)): np.asarray(v).tobytes() for k, v in flat.items()}
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    names = {p.name for p in trained.iterdir()}
+    assert {"config.json", "checkpoints", "finished.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    config = json.loads((trained / "config.json").read_text())
+    assert config["model"]["backbone"] == "resnet_tiny"
+    finished = json.loads((trained / "finished.json").read_text())
+    assert last_checkpoint(trained).name == str(finished["step"])
+    assert (trained / "checkpoints" / str(finished["best_step"])).is_dir()
+
+
+def test_a_finished_run_ends_at_once(root, trained, data):
+    before = sorted(p.name for p in trained.rglob("*"))
+    said = run(root, "train.py", *train_arguments(trained, data))
+    assert "finished" in said
+    assert sorted(p.name for p in trained.rglob("*")) == before
+
+
+def test_killed_at_a_random_step_it_ends_bit_identical(root, trained, data, tmp_path):
+    workdir = tmp_path / "killed"
+    final_step = int(last_checkpoint(trained).name)
+    rng = random.Random(os.urandom(8))
+    kill_after = rng.randrange(1, final_step)
+    process = subprocess.Popen(
+        command("train.py", *train_arguments(workdir, data), "--config.train.log_every_steps=4"),
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        step = line.partition("] [")[2].partition("]")[0]
+        if "train/" in line and int(step) >= kill_after:
+            break
+    time.sleep(rng.uniform(0, 0.3))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    said = run(root, "train.py", *train_arguments(workdir, data))
+    assert "Resuming from" in said or kill_after < 5
+    assert saved_arrays(last_checkpoint(workdir)) == saved_arrays(last_checkpoint(trained))
+
+
+@pytest.fixture(scope="module")
+def bundle(root, trained, tmp_path_factory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    return folder, run(root, "eval.py", "--workdir", trained, "--export_dir", folder)
+
+
+def test_evaluation_writes_numbers_and_a_picture(trained, bundle):
+    said = bundle[1]
+    report = json.loads((trained / "eval_test" / "metrics.json").read_text())
+    assert report["protocol"] == "category"
+    assert set(report["metrics"]) == {"all", "seen", "unseen"}
+    everything = report["metrics"]["all"]
+    assert set(everything) == {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP", "valid_queries"}
+    assert everything["valid_queries"] == report["queries"]
+    counts = [report["metrics"][part]["valid_queries"] for part in ("seen", "unseen")]
+    assert sum(counts) == report["queries"]
+    assert f"{100 * everything['mAP']:.1f}" in said
+    picture = (trained / "eval_test" / "ranked_lists.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+
+
+def test_a_bundle_evaluates_to_the_same_numbers(root, trained, bundle, tmp_path):
+    folder, _ = bundle
+    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "variables"]
+    run(root, "eval.py", "--checkpoint", folder, "--output_dir", tmp_path / "out")
+    of_bundle = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    of_run = json.loads((trained / "eval_test" / "metrics.json").read_text())
+    assert of_bundle == of_run
+
+
+def test_validation_categories_are_ranked_too(root, trained, data):
+    run(root, "eval.py", "--workdir", trained, "--split", "validation", "--which", "last")
+    report = json.loads((trained / "eval_validation" / "metrics.json").read_text())
+    assert report["split"] == "validation"
+    assert report["metrics"]["seen"]["valid_queries"] == 0
+    assert report["metrics"]["seen"]["mAP"] is None
+    assert report["metrics"]["unseen"]["mAP"] == report["metrics"]["all"]["mAP"]
+
+
+def test_a_diverging_run_stops_with_step_and_loss(root, data, tmp_path):
+    arguments = [
+        *train_arguments(tmp_path / "run", data),
+        "--config.optimizer.image_learning_rate=1e38",
+        "--config.optimizer.warmup_epochs=0",
+    ]
+    message = refused(root, "train.py", *arguments)
+    assert "step 2: " in message or "step 3: " in message
+    assert "is nan, expected a finite number" in message
+    assert "_loss" in message
+    assert not (tmp_path / "run" / "finished.json").exists()
+
+
+def test_another_config_in_the_workdir_is_refused(root, trained, data):
+    before = (trained / "config.json").read_bytes()
+    message = refused(
+        root, "train.py", *train_arguments(trained, data), "--config.model.attention_width=4"
+    )
+    assert "config.model.attention_width (8 there, 4 now)" in message
+    assert (trained / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config.data.no_such_field=1"], "no_such_field"),
+        (["--config.train.batch_size=many"], "batch_size"),
+        (["--config.train.batch_size=15", "--config.num_cpu_devices=2"], "set it to 14 or 16"),
+        (["--config.model.backbone=resnet99"], "config.model.backbone is 'resnet99'"),
+        (["--config.data.dir=/nowhere", "--config.data.render.train_persons=0"], "/nowhere"),
+        (["--no_such_flag"], "no_such_flag"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_leave_nothing(
+    root, data, trained, tmp_path, arguments, sentence
+):
+    workdir = tmp_path / "run"
+    message = refused(root, "train.py", *train_arguments(workdir, data), *arguments)
+    assert sentence in message
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "sentence"),
+    [
+        ("train.py", ["--config", "configs/missing.py", "--workdir", "x"], "configs/missing.py"),
+        ("train.py", ["--config", CONFIG], "workdir"),
+        ("eval.py", ["--workdir", "/nowhere"], "/nowhere"),
+        ("eval.py", ["--checkpoint", "/nowhere"], "/nowhere/config.json: not found"),
+        ("eval.py", [], "either --workdir or --checkpoint"),
+    ],
+)
+def test_bad_paths_are_one_sentence(root, script, arguments, sentence):
+    assert sentence in refused(root, script, *arguments)
+
+
+def test_a_bad_image_is_named_and_can_be_skipped(root, data, trained, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns("prepared"))
+    victim = sorted((folder / "bounding_box_train").glob("*.jpg"))[3]
+    victim.write_bytes(victim.read_bytes()[:200])
+    arguments = [
+        *train_arguments(tmp_path / "run", folder),
+        "--config.data.render.train_persons=0",
+    ]
+    assert victim.name in refused(root, "train.py", *arguments)
+    assert not (tmp_path / "run").exists()
+    said = run(
+        root,
+        "train.py",
+        *arguments,
+        "--config.data.skip_bad_images=True",
+        "--config.train.num_epochs=1",
+    )
+    assert "1 image" in said
+
+
+def test_a_checkpoint_of_another_model_is_refused(root, trained, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    config["model"]["projection_widths"] = [16, 16]
+    (workdir / "config.json").write_text(json.dumps(config))
+    message = refused(root, "eval.py", "--workdir", workdir)
+    assert "of another model" in message
+    assert "projection" in message
