@@ -14,7 +14,9 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+import command_line
 import experiment
+from experiment import Config
 from input_pipeline import preprocessing, splits
 from input_pipeline.attributes import Schema
 from jsreid_jax import evaluation, export, parallel, pictures, retrieval
@@ -48,7 +50,7 @@ class Model:
 
     embedder: JointEmbedder
     variables: PyTree
-    config: ConfigDict
+    config: Config
     schema: Schema
     description: dict[str, Any]
 
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     del argv
     if (_WORKDIR.value is None) == (_CHECKPOINT.value is None):
         raise ModelError("expected either --workdir or --checkpoint, and not both: give one")
-    source = Path(_WORKDIR.value or _CHECKPOINT.value)
+    source = Path(_WORKDIR.value or str(_CHECKPOINT.value))
     model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
     if _EXPORT_DIR.value:
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
@@ -107,7 +109,7 @@ def load_bundle(folder: Path) -> Model:
 
 
 def _prepare(
-    description: dict[str, Any], config: ConfigDict
+    description: dict[str, Any], config: Config
 ) -> tuple[Schema, JointEmbedder, TrainState]:
     """What a checkpoint needs: its schema, its network, and a fresh state to restore into."""
     schema = Schema.from_dict(description["schema"])
@@ -200,4 +202,4 @@ def picture_ranked_lists(
 
 
 if __name__ == "__main__":
-    experiment.run_command_line(main)
+    command_line.run(main)

@@ -3,22 +3,17 @@
 import functools
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from logging import LogRecord
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
-from ml_collections import ConfigDict
 
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
 from input_pipeline.datasets.market1501.market1501 import Market1501Data
-from input_pipeline.errors import DataError
 from jsreid_jax import evaluation, losses, optimizers, parallel, retrieval
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.backbones import BACKBONES
@@ -29,46 +24,11 @@ from jsreid_jax.train_state import Game
 from jsreid_jax.train_step import LOSS_NAMES, StepOptions
 from jsreid_jax.types import PyTree
 
-USER_ERROR_EXIT_CODE = 2
+# An ml_collections.ConfigDict; its declared field types, a union of everything, say less than Any.
+Config = Any
 
 
-def run_command_line(main: Callable[[Sequence[str]], None]) -> None:
-    """Run main under absl; what the user can mend is one sentence on stderr and exit code 2."""
-
-    def fail(error: Exception) -> None:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        # The background threads of TensorFlow and orbax have nothing left to say.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(USER_ERROR_EXIT_CODE)
-
-    def parse(argv: Sequence[str]) -> Sequence[str]:
-        try:
-            rest = flags.FLAGS(argv)
-        except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-            return fail(error)  # pyright: ignore[reportReturnType]
-        if len(rest) > 1:
-            return fail(ModelError(f"unknown argument {rest[1]!r}: flags begin with --"))  # pyright: ignore
-        return rest
-
-    def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.INFO)
-        logging.get_absl_handler().addFilter(_is_worth_reading)
-        try:
-            main(argv)
-        except (DataError, ModelError) as error:
-            fail(error)
-
-    app.run(guarded, flags_parser=parse)
-
-
-def _is_worth_reading(record: LogRecord) -> bool:
-    """Whether a log line is ours, clu's or an error: the stack's own progress is not the run's."""
-    ours = "site-packages" not in record.pathname or "clu" in Path(record.pathname).parts
-    return ours or record.levelno >= logging.converter.absl_to_standard(logging.ERROR)
-
-
-def set_up_devices(config: ConfigDict) -> None:
+def set_up_devices(config: Config) -> None:
     """Make virtual CPU devices, and check that the devices divide both batch sizes.
 
     Must run before anything else asks JAX for its devices. On a machine with accelerators the
@@ -87,7 +47,7 @@ def set_up_devices(config: ConfigDict) -> None:
         device_batches.check_batch_size(size, devices=jax.device_count(), field=f"config.{field}")
 
 
-def load_data(config: ConfigDict, data_dir: str | None = None) -> Market1501Data:
+def load_data(config: Config, data_dir: str | None = None) -> Market1501Data:
     """The config's data set; a folder given by hand instead is never rendered."""
     return splits.load_data(
         data_dir or config.data.dir,
@@ -98,12 +58,12 @@ def load_data(config: ConfigDict, data_dir: str | None = None) -> Market1501Data
     )
 
 
-def image_size(config: ConfigDict) -> tuple[int, int]:
+def image_size(config: Config) -> tuple[int, int]:
     """(H, W)."""
     return config.data.image_height, config.data.image_width
 
 
-def check_choices(config: ConfigDict) -> None:
+def check_choices(config: Config) -> None:
     """Raise ModelError for a config field whose value is none of its choices."""
     choices = {
         "model.backbone": BACKBONES,
@@ -122,7 +82,7 @@ def check_choices(config: ConfigDict) -> None:
             )
 
 
-def create_embedder(config: ConfigDict, schema: Schema, num_categories: int) -> JointEmbedder:
+def create_embedder(config: Config, schema: Schema, num_categories: int) -> JointEmbedder:
     """The config's embedder for a schema's attributes and a number of training categories."""
     check_choices(config)
     model = config.model
@@ -143,7 +103,7 @@ def create_embedder(config: ConfigDict, schema: Schema, num_categories: int) -> 
 
 
 def create_game(
-    config: ConfigDict,
+    config: Config,
     embedder: JointEmbedder,
     *,
     steps_per_epoch: int,
@@ -202,7 +162,7 @@ def create_game(
 
 
 def rank(
-    config: ConfigDict,
+    config: Config,
     embedders: evaluation.Embedders,
     variables: PyTree,
     retrieval_set: splits.RetrievalSet,
@@ -228,7 +188,7 @@ def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.nd
 
 
 def evaluate(
-    config: ConfigDict,
+    config: Config,
     embedders: evaluation.Embedders,
     variables: PyTree,
     retrieval_set: splits.RetrievalSet,
@@ -254,7 +214,7 @@ def read_config(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def as_json(config: ConfigDict) -> dict[str, Any]:
+def as_json(config: Config) -> dict[str, Any]:
     """The config as what JSON gives back (tuples are lists)."""
     return json.loads(config.to_json_best_effort())
 

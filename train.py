@@ -13,9 +13,11 @@ from typing import Any
 import jax
 from absl import flags, logging
 from clu import metric_writers, parameter_overview, periodic_actions
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
+import command_line
 import experiment
+from experiment import Config
 from input_pipeline import device_batches, pipeline, preprocessing, splits
 from jsreid_jax import evaluation, parallel
 from jsreid_jax.checkpoints import BEST_METRIC, Checkpoints
@@ -32,7 +34,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: Sequence[str]) -> None:
     """Command line of training."""
     del argv
-    workdir = Path(_WORKDIR.value)
+    workdir = Path(str(_WORKDIR.value))
     check_workdir(_CONFIG.value, workdir)
     finished = workdir / "finished.json"
     if finished.exists():
@@ -42,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     train_and_evaluate(_CONFIG.value, workdir)
 
 
-def check_workdir(config: ConfigDict, workdir: Path) -> None:
+def check_workdir(config: Config, workdir: Path) -> None:
     """Raise ModelError if the workdir is a file, or holds the run of another config."""
     if workdir.exists() and not workdir.is_dir():
         raise ModelError(f"{workdir}: is a file, expected a folder for the run: choose another")
@@ -59,7 +61,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def train_batches(config: ConfigDict, train: splits.TrainSet, start_step: int) -> Iterator[Batch]:
+def train_batches(config: Config, train: splits.TrainSet, start_step: int) -> Iterator[Batch]:
     """The run's batches from start_step on, on their devices."""
     data = config.data
     batches = pipeline.train_batches(
@@ -85,7 +87,7 @@ def train_batches(config: ConfigDict, train: splits.TrainSet, start_step: int) -
     return parallel.prefetch_to_devices(split)
 
 
-def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
+def train_and_evaluate(config: Config, workdir: Path) -> None:
     """The whole run: data, model, steps, validation, checkpoints; from the newest checkpoint on."""
     data = experiment.load_data(config)
     train, validation = splits.train_and_validation(
@@ -185,7 +187,7 @@ def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:
 
 
 def validate(
-    config: ConfigDict,
+    config: Config,
     embedders: evaluation.Embedders,
     state: TrainState,
     validation: splits.RetrievalSet,
@@ -198,4 +200,4 @@ def validate(
 
 
 if __name__ == "__main__":
-    experiment.run_command_line(main)
+    command_line.run(main)

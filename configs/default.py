@@ -4,6 +4,8 @@ Not meant to be run itself: it names no data. Stage boundaries are written in ep
 steps once, at the start of a run.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
@@ -14,7 +16,7 @@ def loss(weight: float = 0.0, start_epoch: float = 0.0, warmup_epochs: float = 0
 
 def get_config() -> ConfigDict:
     """The paper's method (aaipr) with every switch in its neutral position."""
-    config = ConfigDict()
+    config: Any = ConfigDict()
     # Decides initial parameters, order, augmentation and validation categories.
     config.seed = 0
 

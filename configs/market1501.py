@@ -9,6 +9,8 @@ Score: rank-1 40.3, mAP 20.7 (published by AAIPR, unverified: from memory of the
 here).
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import default
@@ -16,7 +18,7 @@ from configs import default
 
 def get_config() -> ConfigDict:
     """Staged training: images alone, then both streams, then the adversary."""
-    config = default.get_config()
+    config: Any = default.get_config()
     config.data.dir = "data/Market-1501"
     config.data.erase = 0.5
     losses = config.losses

@@ -5,6 +5,8 @@ Command: python train.py --config configs/rendered_market.py --workdir runs/rend
 `:debug` is a run of under a minute on a dozen rendered people; tests use it.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs import default
@@ -12,7 +14,7 @@ from configs import default
 
 def get_config(preset: str = "") -> ConfigDict:
     """The default of this project, or preset "debug"."""
-    config = default.get_config()
+    config: Any = default.get_config()
     data, model, losses = config.data, config.model, config.losses
     data.dir = "data/rendered_market"
     data.image_height, data.image_width = 128, 64

@@ -2,7 +2,7 @@
 
 
 class DataError(Exception):
-    """Bad input data: one sentence with the file or field, what was found, what was expected, what to do.
+    """Bad input data, in one sentence: file or field, found, expected, what to do.
 
     Command lines print it without a stack trace and exit with code 2.
     """

@@ -20,9 +20,10 @@ tf.config.set_visible_devices([], "GPU")
 
 def shuffled_index(position: tf.Tensor, *, seed: int, num_examples: int) -> tf.Tensor:
     """The example at a position () int64 of the stream; every epoch is a new permutation."""
-    epoch, place = position // num_examples, position % num_examples
+    epoch = position // num_examples
+    place = tf.math.floormod(position, num_examples)
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
-    return tf.random.experimental.index_shuffle(
+    return tf.random.experimental.index_shuffle(  # pyright: ignore[reportAttributeAccessIssue]
         place, seed=tf.cast(key, tf.int32), max_index=tf.constant(num_examples - 1, tf.int64)
     )
 
@@ -73,7 +74,7 @@ def train_batches(
     height, width = image_size
 
     def load(counter: tf.Tensor) -> dict[str, tf.Tensor]:
-        step, row = counter // host_batch, counter % host_batch
+        step, row = counter // host_batch, tf.math.floormod(counter, host_batch)
         position = step * batch_size + host_index * host_batch + row
         index = shuffled_index(position, seed=seed, num_examples=len(images))
         image = preprocessing.decode(all_images[index])
@@ -89,7 +90,7 @@ def train_batches(
     counters = tf.data.Dataset.range(start_step * host_batch, np.iinfo(np.int64).max)
     dataset = counters.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(host_batch, drop_remainder=True).prefetch(2)
-    return dataset.as_numpy_iterator()
+    return dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
 
 
 def image_batches(

@@ -1,8 +1,10 @@
 """What a run takes from a data set: training images, and sets to rank (validation or test)."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +53,7 @@ def load_data(
     *,
     prepared_dir: str,
     skip_bad_images: bool,
-    render: dict[str, int] | None = None,
+    render: Mapping[str, Any] | None = None,
     workers: int = 1,
 ) -> Market1501Data:
     """The data set in a folder of the Market-1501 layout, rendered first if it shall be and is not.
@@ -60,7 +62,7 @@ def load_data(
     `write_market_layout`; None, or train_persons 0, never renders.
     """
     if render and render["train_persons"]:
-        write_market_layout(Path(data_dir), workers=workers, **render)
+        write_market_layout(Path(data_dir), workers=workers, progress=sys.stderr, **render)
     return load_market1501(data_dir, prepared_dir=prepared_dir, skip_bad_images=skip_bad_images)
 
 

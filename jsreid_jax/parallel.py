@@ -7,6 +7,7 @@ written against AXIS, so that a later move to shard_map changes this file alone.
 import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,12 +17,15 @@ from jsreid_jax.types import Array, PyTree, TrainState
 
 AXIS = "devices"
 
+# jax.Device objects; JAX exports no type of theirs.
+Devices = Sequence[Any]
 
-def _sharding(spec: PartitionSpec, devices: Sequence[jax.Device] | None) -> NamedSharding:
+
+def _sharding(spec: PartitionSpec, devices: Devices | None) -> NamedSharding:
     return NamedSharding(Mesh(np.array(devices or jax.local_devices()), (AXIS,)), spec)
 
 
-def replicate(tree: PyTree, *, devices: Sequence[jax.Device] | None = None) -> PyTree:
+def replicate(tree: PyTree, *, devices: Devices | None = None) -> PyTree:
     """Place a copy of every leaf on the devices (default: all local), without a device axis.
 
     Donated state must be placed like this before its first parallel step.
@@ -29,7 +33,7 @@ def replicate(tree: PyTree, *, devices: Sequence[jax.Device] | None = None) -> P
     return jax.device_put(tree, _sharding(PartitionSpec(), devices))
 
 
-def split_over_devices(tree: PyTree, *, devices: Sequence[jax.Device] | None = None) -> PyTree:
+def split_over_devices(tree: PyTree, *, devices: Devices | None = None) -> PyTree:
     """Place leaves (N, B / N, ...) with one row per device (default: all local)."""
     return jax.device_put(tree, _sharding(PartitionSpec(AXIS), devices))
 
@@ -49,7 +53,7 @@ def prefetch_to_devices(batches: Iterable[PyTree], size: int = 2) -> Iterator[Py
 def parallel_step(
     step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]],
     *,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Devices | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Array]]]:
     """Run step(state, batch) on all devices: replicated state in and out, batch (N, B / N, ...).
 

@@ -49,6 +49,11 @@ def _mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
+def discriminate(game: Game, params: PyTree, embedding: Array, label: Array) -> Array:
+    """The discriminator's logits (B,) for embeddings (B, D) of categories label (B,)."""
+    return game.discriminator.apply({"params": params}, embedding, label)  # pyright: ignore
+
+
 def update_discriminator(
     game: Game,
     player: Player,
@@ -73,8 +78,8 @@ def update_discriminator(
     """
 
     def loss_fn(params):
-        image_logits = game.discriminator.apply({"params": params}, embeddings.image, label)
-        attribute_logits = game.discriminator.apply({"params": params}, embeddings.attribute, label)
+        image_logits = discriminate(game, params, embeddings.image, label)
+        attribute_logits = discriminate(game, params, embeddings.attribute, label)
         correct = 0.5 * ((image_logits > 0).mean() + (attribute_logits <= 0).mean())
         return losses.discriminator_loss(image_logits, attribute_logits), correct
 
@@ -96,13 +101,6 @@ def embedder_losses(
     options: StepOptions,
 ) -> dict[str, Array]:
     """Every unweighted loss of the embedder, by the names of LOSS_NAMES."""
-    logits = {
-        modality: game.discriminator.apply({"params": discriminator_params}, embedding, batch.label)
-        for modality, embedding in (
-            ("image", embeddings.image),
-            ("attribute", embeddings.attribute),
-        )
-    }
     log_temperature = embeddings.log_temperature
     if not options.learn_temperature:
         log_temperature = jax.lax.stop_gradient(log_temperature)
@@ -113,7 +111,9 @@ def embedder_losses(
         "image_concept": losses.concept_loss(embeddings.image_logits, batch.label),
         "attribute_concept": losses.concept_loss(embeddings.attribute_logits, batch.label),
         "adversary": losses.generator_loss(
-            logits["image"], logits["attribute"], generator=options.generator
+            discriminate(game, discriminator_params, embeddings.image, batch.label),
+            discriminate(game, discriminator_params, embeddings.attribute, batch.label),
+            generator=options.generator,
         ),
         "consistency": losses.consistency_loss(embeddings.image, embeddings.attribute),
         "contrastive": losses.contrastive_loss(

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from flax import struct
 
-Array = jax.Array
+Array = jax.Array | np.ndarray
 PyTree = Any
 Schedule = Callable[[Any], Any]
 

@@ -57,9 +57,7 @@ def make_game(
 
 
 def make_state(game: Game, image_size=IMAGE_SIZE) -> TrainState:
-    return create_train_state(
-        game, seed=0, image_size=image_size, num_attributes=sum(GROUP_SIZES)
-    )
+    return create_train_state(game, seed=0, image_size=image_size, num_attributes=sum(GROUP_SIZES))
 
 
 def make_options(weights: dict[str, float] | None = None, **fields) -> StepOptions:

@@ -32,9 +32,9 @@ def test_drops_multiply_at_their_steps():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="optimizer.schedule is 'linear'"):
+    with pytest.raises(ValueError, match=r"optimizer\.schedule is 'linear'"):
         optimizers.learning_rate_schedule(0.1, kind="linear", num_train_steps=1, warmup_steps=0)
-    with pytest.raises(ValueError, match="optimizer.name is 'lion'"):
+    with pytest.raises(ValueError, match=r"optimizer\.name is 'lion'"):
         optimizers.discriminator_optimizer("lion", lambda step: 0.1)
 
 

@@ -25,12 +25,6 @@ def market_sized() -> MarketLabels:
     return draw_population(seed=0, train_persons=751, test_persons=750)
 
 
-def group_options(attributes: np.ndarray) -> np.ndarray:
-    """(N, 12) one number per group."""
-    columns = [attributes[:, columns] for columns in MARKET_SCHEMA.slices]
-    return np.stack([(part > 0) @ (1 + np.arange(part.shape[1])) for part in columns], axis=1)
-
-
 def test_published_numbers_of_categories(market_sized):
     assert category_facts(market_sized) == {
         "train_persons": 751,
@@ -55,9 +49,10 @@ def test_shares_at_other_sizes(persons, seed):
 def nearest_distances(labels) -> dict[int, float]:
     """Shares of unseen test categories by raw fields that differ from the nearest training one."""
     train, test = (
-        np.array(sorted({tuple(fields[name] for name in MARKET_FIELDS) for fields in half.values()}))
+        np.array([[fields[name] for name in MARKET_FIELDS] for fields in half.values()])
         for half in (labels.train, labels.test)
     )
+    test = np.unique(test, axis=0)
     nearest = (test[:, None] != train[None]).sum(axis=2).min(axis=1)
     unseen = nearest[nearest > 0]
     return {d: round(count / len(unseen), 2) for d, count in Counter(unseen.tolist()).items()}

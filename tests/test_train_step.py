@@ -11,9 +11,7 @@ from jsreid_jax.train_step import train_step
 
 def run_steps(game, options, *, devices: int, steps: int):
     chosen = jax.devices()[:devices]
-    step_fn = parallel.parallel_step(
-        functools.partial(train_step, game, options), devices=chosen
-    )
+    step_fn = parallel.parallel_step(functools.partial(train_step, game, options), devices=chosen)
     state = parallel.replicate(make_state(game), devices=chosen)
     metrics = {}
     for i in range(steps):
@@ -75,7 +73,8 @@ def test_each_player_moves_itself_only(lone):
     # Only the discriminator has something to learn: every embedder loss weighs nothing, yet the
     # adversary's must weigh a trace or the discriminator rests; no modality is the generator's.
     silent = dict.fromkeys(make_options().weights, 0.0)
-    moved, _ = one_step(game, make_options(silent | {"adversary": 1e-38}, axis_name=None), state, batch)
+    options = make_options(silent | {"adversary": 1e-38}, axis_name=None)
+    moved, _ = one_step(game, options, state, batch)
     assert trees_equal(moved.embedder.params, state.embedder.params)
     assert not trees_equal(moved.discriminator.params, state.discriminator.params)
     # The adversary is off: the embedder learns, the discriminator rests.
@@ -220,5 +219,5 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(lone):
     assert {leaf.dtype for leaf in jax.tree.leaves(state.embedder.params)} == {np.dtype("float32")}
     assert metrics["embedder_loss"].dtype == np.float32
     assert np.isfinite(float(metrics["embedder_loss"]))
-    jaxpr = str(jax.make_jaxpr(functools.partial(train_step, game, make_options(axis_name=None)))(state, batch))
-    assert "bf16" in jaxpr
+    step = functools.partial(train_step, game, make_options(axis_name=None))
+    assert "bf16" in str(jax.make_jaxpr(step)(state, batch))

@@ -48,4 +48,4 @@ class AttributeStream(nn.Module):
         for group, size in enumerate(self.group_sizes):
             averages[group, start : start + size] = 1.0 / size
             start += size
-        return averages @ self.tokens
+        return jnp.asarray(averages) @ self.tokens

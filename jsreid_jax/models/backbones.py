@@ -74,7 +74,7 @@ class ResNet(nn.Module):
         norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="stem_norm")
         x = nn.relu(norm(x, use_running_average=not train))
         if self.stem == "conv7":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore
         last_stage = len(self.stage_sizes) - 1
         for stage, (blocks, width) in enumerate(
             zip(self.stage_sizes, self.stage_widths, strict=True)

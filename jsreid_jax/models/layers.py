@@ -50,7 +50,7 @@ class Conv(nn.Module):
             return x @ weights.reshape(-1, self.features)
         pad = (k - 1) // 2
         return jax.lax.conv_general_dilated(
-            x,
+            jnp.asarray(x),
             weights,
             window_strides=(s, s),
             padding=((pad, pad), (pad, pad)),

@@ -1,0 +1,107 @@
+"""Running train.py and eval.py: what the user can mend is one sentence and exit code 2."""
+
+import difflib
+import logging as standard_logging
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from input_pipeline.errors import DataError
+from jsreid_jax.errors import ModelError
+
+USER_ERROR_EXIT_CODE = 2
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Run main(argv) under absl with the project's flags, logs and errors."""
+    app.run(_guard(main), flags_parser=_parse)
+
+
+def _guard(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], None]:
+    def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.INFO)
+        logging.get_absl_handler().addFilter(_is_worth_reading)
+        try:
+            main(argv)
+        except (DataError, ModelError) as error:
+            _fail(str(error))
+
+    return guarded
+
+
+def _fail(sentence: str) -> None:
+    """Say what is wrong and end the process."""
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: the background threads of TensorFlow and orbax have nothing left to do.
+    os._exit(USER_ERROR_EXIT_CODE)
+
+
+def _is_worth_reading(record: standard_logging.LogRecord) -> bool:
+    """Whether a log line is ours, clu's or an error: the stack's own progress is not the run's."""
+    ours = "site-packages" not in record.pathname or "clu" in Path(record.pathname).parts
+    return ours or record.levelno >= standard_logging.ERROR
+
+
+def _parse(argv: Sequence[str]) -> Sequence[str]:
+    """absl's flags from the command line; ends the process with a sentence if they are wrong."""
+    try:
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            # ml_collections puts off the error of a file that does not load to the first use.
+            getattr(flags.FLAGS["config"].value, "keys", None)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        _fail(_explain(argv, error))
+        raise
+    if len(rest) > 1:
+        _fail(f"unknown argument {rest[1]!r}: expected flags, which begin with --")
+    return rest
+
+
+def _explain(argv: Sequence[str], error: Exception) -> str:
+    """The sentence for flags that do not parse."""
+    file, preset = _config_argument(argv)
+    if file and not Path(file).is_file():
+        return f"--config {file}: not found; expected a config file, see the folder configs"
+    text = str(error)
+    if "Traceback" in text:
+        # ml_collections wraps an error of the config file, stack trace and all.
+        return f"--config {file}: {text.strip().splitlines()[-1]}"
+    if isinstance(error, (KeyError, AttributeError)) and file:
+        config = runpy.run_path(file)["get_config"](*([preset] if preset else []))
+        for argument in argv:
+            name = argument.lstrip("-").partition("=")[0]
+            if name.startswith("config."):
+                known = _field_names(config, "config.")
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:3]
+                    return f"unknown config field {name}; nearest are {', '.join(near)}"
+    if isinstance(error, flags.IllegalFlagValueError):
+        return f"{text}; expected a value of the type that configs/default.py gives the field"
+    return text
+
+
+def _config_argument(argv: Sequence[str]) -> tuple[str, str]:
+    """(file, preset) of --config; empty where there is none."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "config":
+            file, _, preset = (value if equals else following).partition(":")
+            return file, preset
+    return "", ""
+
+
+def _field_names(config: ConfigDict, prefix: str) -> list[str]:
+    """Dotted names of all fields, sections included."""
+    names = []
+    for key, value in config.items():
+        names.append(f"{prefix}{key}")
+        if isinstance(value, ConfigDict):
+            names += _field_names(value, f"{prefix}{key}.")
+    return names
