@@ -1,5 +1,8 @@
 # Two commands do all the set-up themselves: `make train` (the main job) and `make test`.
 
+# TensorFlow only feeds data here: what it says of its own start is not worth reading.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CONFIG ?= configs/rendered_market.py

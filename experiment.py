@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
@@ -49,13 +50,20 @@ def set_up_devices(config: Config) -> None:
 
 def load_data(config: Config, data_dir: str | None = None) -> Market1501Data:
     """The config's data set; a folder given by hand instead is never rendered."""
-    return splits.load_data(
+    data = splits.load_data(
         data_dir or config.data.dir,
         prepared_dir=config.data.prepared_dir,
         skip_bad_images=config.data.skip_bad_images,
         render=None if data_dir else config.data.render.to_dict(),
         workers=len(os.sched_getaffinity(0)),
     )
+    if data.skipped:
+        logging.info(
+            "Left out %d image(s) that do not decode: %s",
+            len(data.skipped),
+            ", ".join(data.skipped[:5]),
+        )
+    return data
 
 
 def image_size(config: Config) -> tuple[int, int]:
