@@ -6,19 +6,18 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 CONFIG ?= configs/rendered_market.py
-WORKDIR ?= runs/rendered_market
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 
-.PHONY: train test lint clean
+.PHONY: train test
+.DELETE_ON_ERROR:
 
-train: $(WORKDIR)/eval_test/metrics.json
-	@echo "Finished: $(WORKDIR)/eval_test holds metrics.json and ranked_lists.png"
-
-$(WORKDIR)/eval_test/metrics.json: $(WORKDIR)/finished.json
-	$(VENV)/bin/python eval.py --workdir $(WORKDIR)
-
-# train.py renders the data set if it is not there, and resumes a run that was stopped.
-$(WORKDIR)/finished.json: | $(VENV)/installed
+# train.py renders the data set if it is not there, resumes a run that was stopped, and ends at once
+# if the run is finished.
+train: $(VENV)/installed
 	$(VENV)/bin/python train.py --config $(CONFIG) --workdir $(WORKDIR)
+	@test $(WORKDIR)/eval_test/metrics.json -nt $(WORKDIR)/finished.json \
+	    || $(VENV)/bin/python eval.py --workdir $(WORKDIR)
+	@echo "Finished: $(WORKDIR)/eval_test holds metrics.json and ranked_lists.png"
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -27,6 +26,8 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest
 
 $(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' \
+	    || { echo "error: $(PYTHON) is older than Python 3.11: make PYTHON=path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
 	touch $@
@@ -34,6 +35,3 @@ $(VENV)/installed: requirements.txt
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
-
-clean:
-	rm -rf $(VENV) data runs

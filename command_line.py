@@ -1,6 +1,7 @@
 """Running train.py and eval.py: what the user can mend is one sentence and exit code 2."""
 
 import difflib
+import errno
 import logging as standard_logging
 import os
 import runpy
@@ -16,6 +17,12 @@ from jsreid_jax.errors import ModelError
 
 USER_ERROR_EXIT_CODE = 2
 
+# What the user's paths and disk can do to any file operation.
+_USER_ERRNOS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM),
+    *(errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
+
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Run main(argv) under absl with the project's flags, logs and errors."""
@@ -30,6 +37,13 @@ def _guard(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], N
             main(argv)
         except (DataError, ModelError) as error:
             _fail(str(error))
+        except OSError as error:
+            if error.errno not in _USER_ERRNOS:
+                raise
+            _fail(
+                f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; "
+                "expected a folder with space and permission, choose another"
+            )
 
     return guarded
 
@@ -44,9 +58,13 @@ def _fail(sentence: str) -> None:
 
 
 def _is_worth_reading(record: standard_logging.LogRecord) -> bool:
-    """Whether a log line is ours, clu's or an error: the stack's own progress is not the run's."""
+    """Whether a log line is ours, clu's or a warning: the stack's own progress is not the run's.
+
+    Of orbax errors only: it warns at every checkpoint that has no metrics.
+    """
     ours = "site-packages" not in record.pathname or "clu" in Path(record.pathname).parts
-    return ours or record.levelno >= standard_logging.ERROR
+    quiet = standard_logging.ERROR if "orbax" in record.pathname else standard_logging.WARNING
+    return ours or record.levelno >= quiet
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
@@ -56,7 +74,10 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         if "config" in flags.FLAGS:
             # ml_collections puts off the error of a file that does not load to the first use.
             getattr(flags.FLAGS["config"].value, "keys", None)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except (
+        *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
+        *(OSError, SyntaxError, ImportError),
+    ) as error:
         _fail(_explain(argv, error))
         raise
     if len(rest) > 1:
@@ -73,6 +94,8 @@ def _explain(argv: Sequence[str], error: Exception) -> str:
     if "Traceback" in text:
         # ml_collections wraps an error of the config file, stack trace and all.
         return f"--config {file}: {text.strip().splitlines()[-1]}"
+    if isinstance(error, (SyntaxError, ImportError)):
+        return f"--config {file}: is not a config file that Python can run ({text})"
     if isinstance(error, (KeyError, AttributeError)) and file:
         config = runpy.run_path(file)["get_config"](*([preset] if preset else []))
         for argument in argv:

@@ -4,7 +4,6 @@ python eval.py --workdir runs/rendered_market [--split test|validation] [--expor
 python eval.py --checkpoint DIR [--data_dir DIR] [--output_dir DIR]
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 import command_line
 import experiment
@@ -36,7 +34,7 @@ _WHICH = flags.DEFINE_enum(
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to rank.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set to evaluate on, if not the run's own.")
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Where results go; by default eval_<split> beside the checkpoints."
+    "output_dir", None, "Where results go; by default eval_<split> in the run or bundle."
 )
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Write the bundle for evaluation here.")
 
@@ -45,7 +43,7 @@ _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Write the bundle for eval
 class Model:
     """A trained embedder and what its checkpoint says of it.
 
-    description: JSON dict: config, schema, num_categories, step.
+    description: JSON dict: config, schema, num_categories, step, which (best or last).
     """
 
     embedder: JointEmbedder
@@ -65,8 +63,18 @@ def main(argv: Sequence[str]) -> None:
     if _EXPORT_DIR.value:
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
-    output_dir = Path(_OUTPUT_DIR.value or source / f"eval_{_SPLIT.value}")
+    output_dir = Path(_OUTPUT_DIR.value or source / _question(model))
     evaluate(model, split=_SPLIT.value, data_dir=_DATA_DIR.value, output_dir=output_dir)
+
+
+def _question(model: Model) -> str:
+    """A folder name for what is asked, so that one answer does not overwrite another's."""
+    parts = ["eval", _SPLIT.value]
+    if model.description["which"] == "last":
+        parts.append("last")
+    if _DATA_DIR.value:
+        parts += ["on", Path(_DATA_DIR.value).resolve().name]
+    return "_".join(parts)
 
 
 def load_run(workdir: Path, which: str) -> Model:
@@ -76,36 +84,40 @@ def load_run(workdir: Path, which: str) -> Model:
         raise ModelError(
             f"{folder}: not found; expected the workdir of a run of train.py, check --workdir"
         )
-    config = ConfigDict(experiment.read_config(workdir / "config.json"))
+    file = workdir / "config.json"
+    config = experiment.stored_config(experiment.read_json(file), source=file)
     experiment.set_up_devices(config)
     checkpoints = Checkpoints(folder, read_only=True)
     step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
     step = checkpoints.latest_step() if step is None else step
     if step is None:
         raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
-    meta = checkpoints.restore_meta(step)
-    description = {"config": experiment.as_json(config), "step": step} | meta
+    description = {
+        "config": experiment.as_json(config),
+        "step": step,
+        "which": which,
+    } | checkpoints.restore_meta(step)
     schema, embedder, state = _prepare(description, config)
     state = checkpoints.restore_state(step, state)
     checkpoints.close()
-    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
-    return Model(embedder, variables, config, schema, description)
+    return Model(embedder, state.variables, config, schema, description)
 
 
 def load_bundle(folder: Path) -> Model:
     """A bundle that --export_dir wrote."""
-    description = export.read_description(folder)
-    missing = {"config", "schema", "num_categories", "step"} - description.keys()
+    file = folder / "config.json"
+    description = experiment.read_json(file)
+    missing = {"config", "schema", "num_categories", "step", "which"} - description.keys()
     if missing:
         raise ModelError(
-            f"{folder / 'config.json'}: has no field {', '.join(sorted(missing))}; expected the "
+            f"{file}: has no field {', '.join(sorted(missing))}; expected the "
             "file that eval.py --export_dir wrote, export the bundle again"
         )
-    config = ConfigDict(description["config"])
+    config = experiment.stored_config(description["config"], source=file)
     experiment.set_up_devices(config)
     schema, embedder, state = _prepare(description, config)
-    like = {"params": state.embedder.params, "batch_stats": state.batch_stats}
-    return Model(embedder, export.read_variables(folder, like), config, schema, description)
+    variables = export.read_variables(folder, state.variables)
+    return Model(embedder, variables, config, schema, description)
 
 
 def _prepare(
@@ -144,12 +156,12 @@ def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path
     embedders = evaluation.Embedders(model.embedder)
     metrics, scores = experiment.evaluate(config, embedders, model.variables, retrieval_set)
 
-    output_dir.mkdir(parents=True, exist_ok=True)
     report = {
         "protocol": PROTOCOL,
         "split": split,
         "data_dir": str(data.data_dir),
         "step": model.description["step"],
+        "which": model.description["which"],
         "queries": scores.shape[0],
         "gallery": scores.shape[1],
         # JSON has no NaN: a subset without queries has null.
@@ -158,9 +170,11 @@ def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path
             for subset, values in metrics.items()
         },
     }
-    (output_dir / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    output_dir.mkdir(parents=True, exist_ok=True)
     picture = output_dir / "ranked_lists.png"
     picture_ranked_lists(picture, model, retrieval_set, scores)
+    # Last, because its presence says that the evaluation is complete.
+    experiment.write_json(output_dir / "metrics.json", report)
     print(table(report))
     print(f"Written: {output_dir / 'metrics.json'}, {picture}")
 
@@ -170,7 +184,8 @@ def table(report: dict[str, Any]) -> str:
     names = [*(f"rank{k}" for k in retrieval.RANKS), "mAP", "mINP"]
     lines = [
         f"protocol {report['protocol']}, split {report['split']} of {report['data_dir']}, "
-        f"step {report['step']}: {report['queries']} queries x {report['gallery']} images",
+        f"{report['which']} step {report['step']}: {report['queries']} queries x "
+        f"{report['gallery']} images",
         f"{'':8}{'queries':>9}" + "".join(f"{name:>8}" for name in names),
     ]
     for subset, metrics in report["metrics"].items():

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from configs import default
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
 from input_pipeline.datasets.market1501.market1501 import Market1501Data
@@ -23,7 +24,7 @@ from jsreid_jax.models.image_stream import ATTENTION
 from jsreid_jax.models.joint_embedder import JointEmbedder
 from jsreid_jax.train_state import Game
 from jsreid_jax.train_step import LOSS_NAMES, StepOptions
-from jsreid_jax.types import PyTree
+from jsreid_jax.types import PyTree, Schedule
 
 # An ml_collections.ConfigDict; its declared field types, a union of everything, say less than Any.
 Config = Any
@@ -44,6 +45,12 @@ def set_up_devices(config: Config) -> None:
         cores = min(len(os.sched_getaffinity(0)), 8)
         count = max(n for n in range(1, cores + 1) if all(s % n == 0 for s in sizes.values()))
     jax.config.update("jax_num_cpu_devices", count)
+    if jax.process_count() > 1:
+        raise ModelError(
+            f"found {jax.process_count()} hosts, expected one: this version trains on the devices "
+            "of one host, start it on one"
+        )
+    logging.info("%d device(s): %s", jax.device_count(), jax.devices()[0].device_kind)
     for field, size in sizes.items():
         device_batches.check_batch_size(size, devices=jax.device_count(), field=f"config.{field}")
 
@@ -55,7 +62,7 @@ def load_data(config: Config, data_dir: str | None = None) -> Market1501Data:
         prepared_dir=config.data.prepared_dir,
         skip_bad_images=config.data.skip_bad_images,
         render=None if data_dir else config.data.render.to_dict(),
-        workers=len(os.sched_getaffinity(0)),
+        workers=min(len(os.sched_getaffinity(0)), 32),
     )
     if data.skipped:
         logging.info(
@@ -71,11 +78,12 @@ def image_size(config: Config) -> tuple[int, int]:
     return config.data.image_height, config.data.image_width
 
 
-def check_choices(config: Config) -> None:
-    """Raise ModelError for a config field whose value is none of its choices."""
+def check_config(config: Config) -> None:
+    """Raise ModelError for a field whose value cannot be meant; asked before anything is done."""
     choices = {
         "model.backbone": BACKBONES,
         "model.attention": ATTENTION,
+        "model.last_stride": (1, 2),
         "model.dtype": ("float32", "bfloat16"),
         "losses.generator": losses.GENERATORS,
         "losses.discriminator_conditioning": CONDITIONING,
@@ -86,13 +94,29 @@ def check_choices(config: Config) -> None:
         section, name = field.split(".")
         if config[section][name] not in known:
             raise ModelError(
-                f"config.{field} is {config[section][name]!r}, expected one of {', '.join(known)}"
+                f"config.{field} is {config[section][name]!r}, expected one of "
+                f"{', '.join(map(str, known))}"
             )
+    at_least_one = (
+        *("data.image_height", "data.image_width", "losses.discriminator_steps"),
+        *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
+        *("train.checkpoint_every_steps", "eval.batch_size"),
+        *("eval.pictured_queries", "eval.pictured_images"),
+    )
+    for field in at_least_one:
+        section, name = field.split(".")
+        if config[section][name] < 1:
+            raise ModelError(f"config.{field} is {config[section][name]}, expected 1 or more")
+    widths = tuple(config.model.projection_widths), tuple(config.model.attribute_widths)
+    if not all(len(w) >= 2 for w in widths) or widths[0][-1] != widths[1][-1]:
+        raise ModelError(
+            f"config.model.projection_widths is {widths[0]} and config.model.attribute_widths "
+            f"{widths[1]}, expected two or more widths each, both ending in the embedding width"
+        )
 
 
 def create_embedder(config: Config, schema: Schema, num_categories: int) -> JointEmbedder:
     """The config's embedder for a schema's attributes and a number of training categories."""
-    check_choices(config)
     model = config.model
     return JointEmbedder(
         group_sizes=schema.group_sizes,
@@ -124,7 +148,7 @@ def create_game(
 
     optimizer = config.optimizer
 
-    def learning_rate(peak: float):
+    def learning_rate(peak: float) -> Schedule:
         return optimizers.learning_rate_schedule(
             peak,
             kind=optimizer.schedule,
@@ -140,16 +164,10 @@ def create_game(
             num_categories=embedder.num_categories,
             conditioning=config.losses.discriminator_conditioning,
         ),
-        embedder_optimizer=optimizers.embedder_optimizer(
-            optimizer.name,
-            image_schedule=learning_rate(optimizer.image_learning_rate),
-            attribute_schedule=learning_rate(optimizer.attribute_learning_rate),
-            weight_decay=optimizer.weight_decay,
-            clip_norm=optimizer.clip_norm,
+        embedder_optimizer=optimizers.create_optimizer(
+            optimizer.name, weight_decay=optimizer.weight_decay, clip_norm=optimizer.clip_norm
         ),
-        discriminator_optimizer=optimizers.discriminator_optimizer(
-            optimizer.name, learning_rate(optimizer.discriminator_learning_rate)
-        ),
+        discriminator_optimizer=optimizers.create_optimizer(optimizer.name),
     )
     weights = {
         name: optimizers.weight_schedule(
@@ -161,6 +179,9 @@ def create_game(
     }
     options = StepOptions(
         weights=weights,
+        image_rate=learning_rate(optimizer.image_learning_rate),
+        attribute_rate=learning_rate(optimizer.attribute_learning_rate),
+        discriminator_rate=learning_rate(optimizer.discriminator_learning_rate),
         generator=config.losses.generator,
         discriminator_steps=config.losses.discriminator_steps,
         learn_temperature=config.losses.learn_temperature,
@@ -207,19 +228,50 @@ def evaluate(
     return metrics, scores
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """The config.json of a workdir.
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON dict in a file.
 
     Raises:
-        ModelError: it is missing or does not read as JSON.
+        ModelError: it is missing or holds something else.
     """
     try:
-        return json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{file}: does not read as JSON ({error}); expected the config that train.py wrote "
-            "beside its checkpoints, check --workdir"
+            f"{file}: does not read as JSON ({error}); expected what train.py or eval.py wrote, "
+            "check the path"
         ) from error
+    if not isinstance(content, dict):
+        raise ModelError(
+            f"{file}: holds a {type(content).__name__}, expected a JSON object as train.py or "
+            "eval.py write it, check the path"
+        )
+    return content
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that is whole at any moment."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(file)
+
+
+def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
+    """A config from its JSON; fields newer than it have their defaults.
+
+    Raises:
+        ModelError: a field that no config has, or of another type.
+    """
+    config: Config = default.get_config()
+    try:
+        config.lock().update(fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{source}: is not a config of this version ({str(error).split('. ')[0]}); expected "
+            "the fields of configs/default.py, use the version that wrote it"
+        ) from error
+    check_config(config)
+    return config
 
 
 def as_json(config: Config) -> dict[str, Any]:

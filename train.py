@@ -3,8 +3,8 @@
 python train.py --config configs/rendered_market.py --workdir runs/rendered_market [--config.x=y]
 """
 
+import contextlib
 import functools
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ import experiment
 from experiment import Config
 from input_pipeline import device_batches, pipeline, preprocessing, splits
 from jsreid_jax import evaluation, parallel
-from jsreid_jax.checkpoints import BEST_METRIC, Checkpoints
+from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
-from jsreid_jax.types import Array, Batch, TrainState
+from jsreid_jax.types import Array, Batch
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> None:
     """Command line of training."""
     del argv
     workdir = Path(str(_WORKDIR.value))
+    experiment.check_config(_CONFIG.value)
     check_workdir(_CONFIG.value, workdir)
     finished = workdir / "finished.json"
     if finished.exists():
@@ -51,7 +52,7 @@ def check_workdir(config: Config, workdir: Path) -> None:
     file = workdir / "config.json"
     if not file.exists():
         return
-    stored = experiment.read_config(file)
+    stored = experiment.read_json(file)
     differences = experiment.differing_fields(stored, experiment.as_json(config))
     if differences:
         raise ModelError(
@@ -116,32 +117,36 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     )
     state = parallel.replicate(state)
 
+    meta = {
+        "schema": data.schema.to_dict(),
+        "num_categories": len(train.categories),
+        "data": splits.digest(train),
+    }
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(experiment.as_json(config), indent=2) + "\n")
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    start_step = checkpoints.latest_step() or 0
-    if start_step:
-        logging.info("Resuming from the checkpoint of step %d", start_step)
-        state = checkpoints.restore_state(start_step, state)
-    else:
-        parameter_overview.log_parameter_overview(state.embedder.params, msg="Embedder:")
-        parameter_overview.log_parameter_overview(state.discriminator.params, msg="Discriminator:")
-
-    meta = {"schema": data.schema.to_dict(), "num_categories": len(train.categories)}
-    embedders = evaluation.Embedders(embedder)
-    step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
-    eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
-    writer = metric_writers.create_default_writer(workdir, asynchronous=False)
-    progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
-    batches = train_batches(config, train, start_step)
-    history: list[dict[str, Array]] = []
-    with metric_writers.ensure_flushes(writer):
+    if not (workdir / "config.json").exists():
+        experiment.write_json(workdir / "config.json", experiment.as_json(config))
+    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        start_step = checkpoints.latest_step() or 0
+        if start_step:
+            logging.info("Resuming from the checkpoint of step %d", start_step)
+            check_same_data(checkpoints.restore_meta(start_step), meta, config.data.dir)
+            state = checkpoints.restore_state(start_step, state)
+        else:
+            params = state.embedder.params, state.discriminator.params
+            parameter_overview.log_parameter_overview(params[0], msg="Embedder:")
+            parameter_overview.log_parameter_overview(params[1], msg="Discriminator:")
+        step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
+        batches = train_batches(config, train, start_step)
+        writer = metric_writers.create_default_writer(workdir, asynchronous=False)
+        progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
+        embedders = evaluation.Embedders(embedder)
+        eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
+        history: list[dict[str, Array]] = []
         for step in range(start_step + 1, num_train_steps + 1):
             state, metrics = step_fn(state, next(batches))
             history.append(metrics)
             progress(step)
-            last = step == num_train_steps
-            evaluates = step % eval_every_steps == 0 or last
+            evaluates = step % eval_every_steps == 0 or step == num_train_steps
             saves = evaluates or step % config.train.checkpoint_every_steps == 0
             if saves or step % config.train.log_every_steps == 0:
                 writer.write_scalars(step, summarise(history, step))
@@ -150,15 +155,26 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
                 continue
             scores = None
             if evaluates and validation is not None:
-                scores = validate(config, embedders, state, validation)
+                metrics, _ = experiment.evaluate(config, embedders, state.variables, validation)
+                scores = metrics["all"]
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
             checkpoints.save(step, state, meta, scores)
-    best_step = checkpoints.best_step()
-    checkpoints.close()
-    (workdir / "finished.json").write_text(
-        json.dumps({"step": num_train_steps, "best_step": best_step}) + "\n"
+        writer.close()
+        best_step = checkpoints.best_step()
+    experiment.write_json(
+        workdir / "finished.json", {"step": num_train_steps, "best_step": best_step}
     )
     logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
+
+
+def check_same_data(stored: dict[str, Any], now: dict[str, Any], data_dir: str) -> None:
+    """Raise ModelError if a checkpoint was trained on other data than there is now."""
+    if stored != now:
+        names = ", ".join(name for name in now if stored.get(name) != now[name])
+        raise ModelError(
+            f"{data_dir}: the training data differs from what this run began with ({names}); "
+            "restore it, or train in another --workdir"
+        )
 
 
 def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:
@@ -170,8 +186,9 @@ def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:
     values: list[dict[str, Any]] = jax.device_get(history)
     first_step = step - len(values) + 1
     for offset, metrics in enumerate(values):
-        # The parts before their sum, so that the sentence names the part.
-        for name in sorted(metrics, key=lambda name: (name == "embedder_loss", name)):
+        # The parts before what they lead to, so that the sentence names the part.
+        consequences = ("embedder_loss", "gradient_norm", "parameter_norm")
+        for name in sorted(metrics, key=lambda name: (name in consequences, name)):
             if not math.isfinite(metrics[name]):
                 raise ModelError(
                     f"step {first_step + offset}: {name} is {metrics[name]}, expected a finite "
@@ -184,19 +201,6 @@ def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:
         f"train/{name}": float(sum(metrics[name] for metrics in values) / len(values))
         for name in names
     }
-
-
-def validate(
-    config: Config,
-    embedders: evaluation.Embedders,
-    state: TrainState,
-    validation: splits.RetrievalSet,
-) -> dict[str, float]:
-    """Retrieval metrics on the validation categories."""
-    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
-    metrics, _ = experiment.evaluate(config, embedders, variables, validation)
-    assert math.isfinite(metrics["all"][BEST_METRIC])
-    return metrics["all"]
 
 
 if __name__ == "__main__":

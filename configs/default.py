@@ -15,7 +15,7 @@ def loss(weight: float = 0.0, start_epoch: float = 0.0, warmup_epochs: float = 0
 
 
 def get_config() -> ConfigDict:
-    """The paper's method (aaipr) with every switch in its neutral position."""
+    """Both streams with attention, concept losses on, every further loss and the adversary off."""
     config: Any = ConfigDict()
     # Decides initial parameters, order, augmentation and validation categories.
     config.seed = 0

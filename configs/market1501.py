@@ -2,7 +2,9 @@
 
 Paper: Yin et al., arXiv 1712.01493 / IJCAI 2018 (AAIPR): ResNet-50, 256x128, staged losses. What
 the paper leaves open follows its direct follow-up SAL (ECCV 2020): stages of 100, 100 and 60 epochs
-(images alone, joint, adversarial), batch 128, Adam, 1e-2 attributes, 1e-3 images, then 1e-4.
+(images alone, joint, adversarial), batch 128, Adam, 1e-2 attributes, 1e-3 images; both fall tenfold
+for the adversarial stage (ours; SAL sets both to 1e-4). Attention and its group prediction, the
+attribute head and the consistency loss stand beside the paper's losses as METHOD names them.
 Command: python train.py --config configs/market1501.py --workdir runs/market1501 \
     --config.data.dir=DIR_OF_MARKET
 Score: rank-1 40.3, mAP 20.7 (published by AAIPR, unverified: from memory of the paper, not measured
@@ -26,9 +28,11 @@ def get_config() -> ConfigDict:
     losses.attribute_concept = default.loss(1.0, start_epoch=100)
     losses.consistency = default.loss(1.0, start_epoch=100)
     losses.group_prediction = default.loss(1.0)
-    losses.attribute_head = default.loss(1.0)
+    losses.attribute_head = default.loss(1.0, start_epoch=100)
     losses.adversary = default.loss(0.1, start_epoch=200, warmup_epochs=5)
     config.optimizer.attribute_learning_rate = 1e-2
+    # Falls to 1e-4 at the drop, which is where the discriminator begins.
+    config.optimizer.discriminator_learning_rate = 1e-3
     config.optimizer.schedule = "drops"
     config.optimizer.drop_epochs = (200,)
     config.train.num_epochs = 260

@@ -2,7 +2,7 @@
 
 Paper: Yin et al., arXiv 1712.01493, at a scale that a laptop runs.
 Command: python train.py --config configs/rendered_market.py --workdir runs/rendered_market
-`:debug` is a run of under a minute on a dozen rendered people; tests use it.
+`:debug` is a run of under a minute on two dozen rendered people; tests use it.
 """
 
 from typing import Any

@@ -11,7 +11,7 @@ def check_batch_size(batch_size: int, *, devices: int, field: str) -> None:
     field: the config field that the sentence names.
     """
     if batch_size < devices or batch_size % devices:
-        lower = batch_size // devices * devices
+        lower = max(batch_size, 0) // devices * devices
         better = f"{lower} or {lower + devices}" if lower else f"{devices}"
         raise DataError(
             f"{field} is {batch_size}, expected a multiple of the {devices} devices: "

@@ -1,5 +1,6 @@
 """What a run takes from a data set: training images, and sets to rank (validation or test)."""
 
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,16 @@ def train_and_validation(
         return train, None
     images, label, queries = part(in_validation, held_out)
     return train, RetrievalSet(images, label, queries, np.zeros(len(queries), bool))
+
+
+def digest(train: TrainSet) -> str:
+    """Changes with the number of images, their order, labels and categories."""
+    content = hashlib.sha256()
+    for array in (train.label, train.attributes, train.categories):
+        content.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    for image in train.images:
+        content.update(hashlib.sha256(image).digest())
+    return content.hexdigest()[:16]
 
 
 def test_set(data: Market1501Data) -> RetrievalSet:

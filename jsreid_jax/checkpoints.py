@@ -90,10 +90,16 @@ class Checkpoints:
             raise
 
     def restore_meta(self, step: int) -> dict:
-        """The JSON dict of a checkpoint."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]
+        """The JSON dict of a checkpoint.
+
+        Raises:
+            ModelError: it does not read.
+        """
+        try:
+            args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            return self._manager.restore(step, args=args)["meta"]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise ModelError(unreadable(self._folder / str(step) / "meta", error)) from error
 
     def restore_state(self, step: int, like: TrainState) -> TrainState:
         """The train state of a checkpoint, in the structure, shapes and placement of `like`.
@@ -168,7 +174,8 @@ def raise_if_disk_full(error: Exception, folder: Path) -> None:
     cause: BaseException | None = error
     while cause is not None:
         full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(cause):
+        said = any(text in str(cause) for text in ("No space left", "quota exceeded"))
+        if full or said:
             raise ModelError(
                 f"{folder}: the disk is full, a checkpoint could not be written; the one before it "
                 "is intact: free some space and run the same command again"

@@ -24,7 +24,7 @@ def write_bundle(folder: Path, variables: PyTree, description: dict[str, Any]) -
     Args:
         folder: must not exist, or be empty.
         variables: {"params", "batch_stats"} of the embedder.
-        description: JSON-able; what `read_description` gives back.
+        description: JSON-able.
 
     Raises:
         ModelError: the folder holds something, or the disk is full.
@@ -48,27 +48,6 @@ def write_bundle(folder: Path, variables: PyTree, description: dict[str, Any]) -
         shutil.rmtree(partial, ignore_errors=True)
         raise_if_disk_full(error, folder)
         raise
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """The config.json of a bundle.
-
-    Raises:
-        ModelError: no bundle there, or one that is not JSON.
-    """
-    file = folder / "config.json"
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{file}: not found; expected a bundle that eval.py --export_dir wrote, "
-            "check --checkpoint"
-        ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(
-            f"{file}: does not read as JSON ({error}); expected the file that "
-            "eval.py --export_dir wrote, export the bundle again"
-        ) from error
 
 
 def read_variables(folder: Path, like: PyTree) -> PyTree:

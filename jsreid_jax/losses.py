@@ -47,8 +47,9 @@ def discriminator_loss(image_logits: Array, attribute_logits: Array) -> Array:
 def generator_loss(image_logits: Array, attribute_logits: Array, *, generator: str) -> Array:
     """-log s(D(z_attribute)) when attributes generate (loss 3 [paper]).
 
-    When images do, -log(1 - s(D(z_image))). Only the generating modality appears in the value,
-    and so only it receives the gradient.
+    When images do, -log(1 - s(D(z_image))). Only the generating modality's embedding appears in the
+    value, and so only it receives the gradient (of images with guided attention: through the group
+    queries also the attribute tokens that guide it).
     "both" is the sum of the two (ablation, ours).
     """
     by_modality = {

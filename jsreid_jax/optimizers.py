@@ -1,4 +1,8 @@
-"""Schedules of the step, and the optimizers of the two players."""
+"""Schedules of the step, and how a player descends.
+
+Learning rates are not given to optax, which would count updates: the discriminator rests at times
+and moves several times per step at others, and its rate must follow the step all the same.
+"""
 
 from collections.abc import Mapping
 
@@ -6,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jsreid_jax.types import PyTree, Schedule
+from jsreid_jax.types import Array, Player, PyTree, Schedule
 
 NAMES = ("adam", "sgd")
 SCHEDULES = ("cosine", "drops", "constant")
@@ -19,8 +23,7 @@ def weight_schedule(*, weight: float, start_step: int, warmup_steps: int) -> Sch
     """
 
     def schedule(step):
-        progress = (step - start_step + 1) / max(warmup_steps, 1)
-        ramp = jnp.clip(progress, 0.0, 1.0) if warmup_steps else 1.0
+        ramp = jnp.clip((step - start_step + 1) / max(warmup_steps, 1), 0.0, 1.0)
         return jnp.where(step >= start_step, weight * ramp, 0.0)
 
     return schedule
@@ -35,72 +38,64 @@ def learning_rate_schedule(
     drop_steps: tuple[int, ...] = (),
     drop_factor: float = 0.1,
 ) -> Schedule:
-    """The learning rate over the steps, after a linear warm-up from 0.
+    """The learning rate over the steps, after a linear warm-up.
 
-    kind "cosine" falls to 0 at num_train_steps; "drops" multiplies by drop_factor at every one of
-    drop_steps ([SAL]'s staged recipe); "constant" stays.
+    kind "cosine" falls to 0 at num_train_steps; "drops" multiplies by drop_factor from each of
+    drop_steps on ([SAL]'s staged recipe); "constant" stays.
 
     Raises:
         ValueError: an unknown kind.
     """
-    if kind == "cosine":
-        return optax.warmup_cosine_decay_schedule(
-            0.0, peak, warmup_steps, max(num_train_steps, warmup_steps + 1)
-        )
-    if kind not in ("drops", "constant"):
-        raise ValueError(f"optimizer.schedule is {kind!r}, expected one of cosine, drops, constant")
-    drops = {step - warmup_steps: drop_factor for step in drop_steps if kind == "drops"}
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, peak, max(warmup_steps, 1)),
-            optax.piecewise_constant_schedule(peak, drops),
-        ],
-        [warmup_steps],
-    )
+    if kind not in SCHEDULES:
+        raise ValueError(f"schedule is {kind!r}, expected one of {', '.join(SCHEDULES)}")
+
+    def schedule(step):
+        rate = peak * jnp.minimum((step + 1) / max(warmup_steps, 1), 1.0)
+        if kind == "cosine":
+            progress = (step - warmup_steps) / max(num_train_steps - warmup_steps, 1)
+            return rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
+        if kind == "drops":
+            drops = jnp.sum(step >= jnp.array(drop_steps, jnp.int32))
+            return rate * drop_factor**drops
+        return rate
+
+    return schedule
 
 
-def _make(name: str, schedule: Schedule, *, weight_decay: float) -> optax.GradientTransformation:
-    """Adam (decoupled weight decay if > 0) or SGD (for parity tests) with that learning rate."""
-    if name == "adam":
-        return optax.adamw(schedule, weight_decay=weight_decay, mask=_is_kernel)
-    if name == "sgd":
-        return optax.sgd(schedule)
-    raise ValueError(f"optimizer.name is {name!r}, expected one of adam, sgd")
+def create_optimizer(
+    name: str, *, weight_decay: float = 0.0, clip_norm: float = 0.0
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay, or SGD (for parity tests), of learning rate 1.
+
+    weight_decay: of matrices and kernels; biases, norms and the temperature are not decayed.
+    clip_norm: largest global norm of the gradient; 0 does not clip.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"optimizer is {name!r}, expected one of {', '.join(NAMES)}")
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    parts.append(optax.scale_by_adam() if name == "adam" else optax.identity())
+    if weight_decay > 0:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+    return optax.chain(*parts)
 
 
 def _is_kernel(params: PyTree) -> PyTree:
-    """True for matrices and kernels: biases, norms and the temperature are not decayed."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def embedder_optimizer(
-    name: str,
-    *,
-    image_schedule: Schedule,
-    attribute_schedule: Schedule,
-    weight_decay: float,
-    clip_norm: float,
-) -> optax.GradientTransformation:
-    """The embedder's optimizer: one learning rate for the image stream, one for all the rest [SAL].
+def descend(
+    optimizer: optax.GradientTransformation,
+    player: Player,
+    gradient: PyTree,
+    rate: Array | Mapping[str, Array],
+) -> Player:
+    """The player after one update.
 
-    clip_norm: largest global norm of the gradient; 0 does not clip.
+    rate: one learning rate, or one for each key of the parameters.
     """
-
-    def labels(params: Mapping) -> dict:
-        return {key: "image" if key == "image_stream" else "attribute" for key in params}
-
-    by_stream = optax.multi_transform(
-        {
-            "image": _make(name, image_schedule, weight_decay=weight_decay),
-            "attribute": _make(name, attribute_schedule, weight_decay=weight_decay),
-        },
-        labels,
-    )
-    if clip_norm > 0:
-        return optax.chain(optax.clip_by_global_norm(clip_norm), by_stream)
-    return by_stream
-
-
-def discriminator_optimizer(name: str, schedule: Schedule) -> optax.GradientTransformation:
-    """The adversary's optimizer: no weight decay, no clipping."""
-    return _make(name, schedule, weight_decay=0.0)
+    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
+    steps = jax.tree.map(lambda r, part: jax.tree.map(lambda u: -r * u, part), rate, updates)
+    return Player(params=optax.apply_updates(player.params, steps), opt_state=opt_state)

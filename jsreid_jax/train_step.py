@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from jsreid_jax import losses
+from jsreid_jax.optimizers import descend
 from jsreid_jax.train_state import Game
 from jsreid_jax.types import Array, Batch, Embeddings, Player, PyTree, Schedule, TrainState
 
@@ -32,6 +33,8 @@ class StepOptions:
     """How the game is played.
 
     weights: for every one of LOSS_NAMES a schedule of the step.
+    image_rate, attribute_rate, discriminator_rate: learning rates, schedules of the step: of the
+        image stream, of everything else in the embedder, and of the discriminator.
     generator: which modality tries to look like the other, one of losses.GENERATORS.
     discriminator_steps: updates of the discriminator per step.
     learn_temperature: whether the contrastive loss moves its temperature.
@@ -39,6 +42,9 @@ class StepOptions:
     """
 
     weights: Mapping[str, Schedule]
+    image_rate: Schedule
+    attribute_rate: Schedule
+    discriminator_rate: Schedule
     generator: str = "attributes"
     discriminator_steps: int = 1
     learn_temperature: bool = True
@@ -60,6 +66,7 @@ def update_discriminator(
     embeddings: Embeddings,
     label: Array,
     *,
+    rate: Array,
     active: Array,
     axis_name: str | None,
 ) -> tuple[Player, dict[str, Array]]:
@@ -70,6 +77,7 @@ def update_discriminator(
         player: the discriminator before.
         embeddings: values only; no gradient leaves here.
         label: (B,) categories, for a conditioned discriminator.
+        rate: () learning rate.
         active: () bool; False (the adversary's weight is 0) leaves the player untouched.
         axis_name: device axis or None.
 
@@ -85,10 +93,7 @@ def update_discriminator(
 
     (loss, accuracy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(player.params)
     gradient = _mean_over_devices(gradient, axis_name)
-    updates, opt_state = game.discriminator_optimizer.update(
-        gradient, player.opt_state, player.params
-    )
-    updated = Player(params=optax.apply_updates(player.params, updates), opt_state=opt_state)
+    updated = descend(game.discriminator_optimizer, player, gradient, rate)
     updated = jax.tree.map(lambda new, old: jnp.where(active, new, old), updated, player)
     return updated, {"discriminator_loss": loss, "discriminator_accuracy": accuracy}
 
@@ -141,6 +146,7 @@ def update_embedder(
     discriminator_params: PyTree,
     *,
     weights: Mapping[str, Array],
+    rates: Mapping[str, Array],
     options: StepOptions,
 ) -> tuple[Player, dict[str, Array]]:
     """One step of the embedder against a discriminator that stands still.
@@ -153,6 +159,7 @@ def update_embedder(
         batch: what the embeddings are of.
         discriminator_params: the adversary, after its own update.
         weights: every loss's weight at this step.
+        rates: the learning rate of every top-level part of the parameters.
         options: how the game is played.
 
     Returns:
@@ -166,12 +173,13 @@ def update_embedder(
     (loss, parts), cotangent = jax.value_and_grad(total, has_aux=True)(embeddings)
     (gradient,) = pullback(cotangent)
     gradient = _mean_over_devices(gradient, options.axis_name)
-    updates, opt_state = game.embedder_optimizer.update(gradient, player.opt_state, player.params)
-    params = optax.apply_updates(player.params, updates)
+    updated = descend(game.embedder_optimizer, player, gradient, rates)
     metrics = {f"{name}_loss": value for name, value in parts.items()}
     metrics |= {"embedder_loss": loss, "gradient_norm": optax.tree.norm(gradient)}
+    # Of the updated parameters: a step that spoils them is noticed before they are saved.
+    metrics["parameter_norm"] = optax.tree.norm(updated.params)
     metrics["concept_accuracy"] = (embeddings.image_logits.argmax(-1) == batch.label).mean()
-    return Player(params=params, opt_state=opt_state), metrics
+    return updated, metrics
 
 
 def train_step(
@@ -201,9 +209,14 @@ def train_step(
             discriminator,
             embeddings,
             batch.label,
+            rate=options.discriminator_rate(state.step),
             active=weights["adversary"] > 0,
             axis_name=options.axis_name,
         )
+    rates = {
+        part: (options.image_rate if part == "image_stream" else options.attribute_rate)(state.step)
+        for part in state.embedder.params
+    }
     embedder, embedder_metrics = update_embedder(
         game,
         state.embedder,
@@ -212,6 +225,7 @@ def train_step(
         batch,
         discriminator.params,
         weights=weights,
+        rates=rates,
         options=options,
     )
     next_state = TrainState(

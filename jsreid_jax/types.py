@@ -74,3 +74,8 @@ class TrainState:
     embedder: Player
     discriminator: Player
     batch_stats: PyTree
+
+    @property
+    def variables(self) -> PyTree:
+        """What the embedder needs to embed: its parameters and BatchNorm statistics."""
+        return {"params": self.embedder.params, "batch_stats": self.batch_stats}

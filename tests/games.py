@@ -26,10 +26,8 @@ def make_game(
     conditioning: str = "none",
     attention: str = "guided",
     backbone: str = "resnet_tiny",
-    learning_rate: float = 0.02,
     num_categories: int = NUM_CATEGORIES,
 ) -> Game:
-    rate = constant(learning_rate)
     return Game(
         embedder=JointEmbedder(
             group_sizes=GROUP_SIZES,
@@ -45,14 +43,8 @@ def make_game(
             axis_name=axis_name,
         ),
         discriminator=Discriminator(num_categories, conditioning, (16, 1)),
-        embedder_optimizer=optimizers.embedder_optimizer(
-            optimizer,
-            image_schedule=rate,
-            attribute_schedule=rate,
-            weight_decay=0.0,
-            clip_norm=0.0,
-        ),
-        discriminator_optimizer=optimizers.discriminator_optimizer(optimizer, rate),
+        embedder_optimizer=optimizers.create_optimizer(optimizer),
+        discriminator_optimizer=optimizers.create_optimizer(optimizer),
     )
 
 
@@ -62,6 +54,8 @@ def make_state(game: Game, image_size=IMAGE_SIZE) -> TrainState:
 
 def make_options(weights: dict[str, float] | None = None, **fields) -> StepOptions:
     values = dict.fromkeys(LOSS_NAMES, 1.0) | (weights or {})
+    for name in ("image_rate", "attribute_rate", "discriminator_rate"):
+        fields.setdefault(name, constant(0.02))
     fields.setdefault("axis_name", parallel.AXIS)
     return StepOptions(weights={k: constant(v) for k, v in values.items()}, **fields)
 

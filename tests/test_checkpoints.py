@@ -1,4 +1,5 @@
 import errno
+import json
 import types
 
 import jax
@@ -66,13 +67,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, state):
 
 
 def variables_of(state):
-    return {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    return state.variables
 
 
 def test_a_bundle_gives_back_variables_and_description(tmp_path, state):
     variables = variables_of(shifted(state, 3))
     export.write_bundle(tmp_path / "bundle", variables, {"step": 5})
-    assert export.read_description(tmp_path / "bundle") == {"step": 5}
+    assert json.loads((tmp_path / "bundle" / "config.json").read_text()) == {"step": 5}
     restored = export.read_variables(tmp_path / "bundle", variables_of(state))
     for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -88,11 +89,6 @@ def test_a_bundle_never_overwrites(tmp_path, state):
 
 
 def test_a_bundle_that_is_none_is_refused(tmp_path, state):
-    with pytest.raises(ModelError, match=r"config\.json: not found"):
-        export.read_description(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="does not read as JSON"):
-        export.read_description(tmp_path)
     with pytest.raises(ModelError, match="does not read"):
         export.read_variables(tmp_path, variables_of(state))
 
@@ -105,6 +101,28 @@ def test_a_full_disk_leaves_no_half_written_bundle(tmp_path, state, monkeypatch)
     with pytest.raises(ModelError, match="disk is full"):
         export.write_bundle(tmp_path / "bundle", variables_of(state), {})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["save", "wait_until_finished"])
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, state, monkeypatch, moment):
+    folder = tmp_path / "checkpoints"
+    writer = Checkpoints(folder)
+    writer.save(1, state, META, None)
+    writer.close()
+
+    def full(*args, **kwargs):
+        raise ValueError("write failed") from OSError(errno.ENOSPC, "No space left on device")
+
+    writer = Checkpoints(folder)
+    monkeypatch.setattr(writer._manager, moment, full)
+    with pytest.raises(ModelError, match="checkpoints: the disk is full"):
+        writer.save(2, state, META, None)
+        writer.close()
+    monkeypatch.undo()
+    reader = Checkpoints(folder, read_only=True)
+    restored = reader.restore_state(1, state)
+    reader.close()
+    np.testing.assert_array_equal(restored.step, state.step)
 
 
 def test_a_full_disk_is_found_behind_other_errors(tmp_path):

@@ -1,6 +1,7 @@
 import importlib
 import json
 import re
+from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
@@ -77,7 +78,8 @@ def test_epochs_become_steps_once():
 
     alone, joint, adversarial = weights(999), weights(1000), weights(2100)
     assert alone["image_concept"] == joint["image_concept"] == 1.0
-    assert alone["attribute_concept"] == 0.0
+    only_attributes = ("attribute_concept", "attribute_head", "consistency", "adversary")
+    assert [alone[name] for name in only_attributes] == [0.0] * 4
     assert joint["attribute_concept"] == 1.0
     assert joint["adversary"] == 0.0
     assert adversarial["adversary"] == pytest.approx(config.losses.adversary.weight)
@@ -93,13 +95,14 @@ def test_epochs_become_steps_once():
         ("losses", "discriminator_conditioning", "person"),
         ("optimizer", "schedule", "linear"),
         ("optimizer", "name", "lion"),
+        ("model", "last_stride", 3),
     ],
 )
 def test_a_value_that_is_no_choice_is_named(section, field, value):
     config = rendered_market.get_config("debug")
     config[section][field] = value
-    with pytest.raises(ModelError, match=rf"config\.{section}\.{field} is '{value}', expected one"):
-        experiment.check_choices(config)
+    with pytest.raises(ModelError, match=rf"config\.{section}\.{field} is {value!r}, expected one"):
+        experiment.check_config(config)
 
 
 def test_differences_between_configs_are_named():
@@ -112,3 +115,38 @@ def test_differences_between_configs_are_named():
         "config.optimizer.weight_decay (0.0001 there, 0.5 now)",
         "config.seed (0 there, 1 now)",
     ]
+
+
+def test_numbers_and_widths_that_cannot_be_meant_are_named():
+    for field, value in [("train.log_every_steps", 0), ("eval.pictured_queries", -1)]:
+        config: Any = rendered_market.get_config("debug")
+        section, name = field.split(".")
+        config[section][name] = value
+        with pytest.raises(ModelError, match=rf"config\.{field} is {value}, expected 1 or more"):
+            experiment.check_config(config)
+    config = rendered_market.get_config("debug")
+    config.model.projection_widths = (32, 8)
+    with pytest.raises(ModelError, match="both ending in the embedding width"):
+        experiment.check_config(config)
+
+
+def test_a_stored_config_may_be_older_but_not_strange(tmp_path):
+    stored = experiment.as_json(rendered_market.get_config())
+    del stored["model"]["concept_scale"]
+    config = experiment.stored_config(stored, source=tmp_path)
+    assert config.model.concept_scale == default.get_config().model.concept_scale
+    assert config.model.backbone == "resnet_small"
+    stored["model"]["wings"] = 2
+    with pytest.raises(ModelError, match='Key "wings" does not exist'):
+        experiment.stored_config(stored, source=tmp_path)
+
+
+def test_json_files_are_whole_or_refused(tmp_path):
+    file = tmp_path / "x.json"
+    experiment.write_json(file, {"a": 1})
+    assert experiment.read_json(file) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    for content in ("[]", "{", ""):
+        file.write_text(content)
+        with pytest.raises(ModelError, match=r"x\.json"):
+            experiment.read_json(file)

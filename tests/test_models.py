@@ -9,7 +9,7 @@ from jsreid_jax.models.backbones import BACKBONES, create_backbone
 from jsreid_jax.models.layers import Conv
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (4, 4), (3, 1), (3, 2), (7, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_convolution_is_the_padded_cross_correlation(kernel, stride):
     """Against a loop over the kernel positions, odd sizes included."""
     rng = np.random.default_rng(0)
@@ -17,7 +17,7 @@ def test_convolution_is_the_padded_cross_correlation(kernel, stride):
     module = Conv(5, kernel, stride)
     variables = module.init(jax.random.key(0), x)
     weights = np.asarray(variables["params"]["kernel"])
-    pad = 0 if kernel == stride else (kernel - 1) // 2
+    pad = (kernel - 1) // 2
     padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     height = (padded.shape[1] - kernel) // stride + 1
     width = (padded.shape[2] - kernel) // stride + 1

@@ -83,43 +83,50 @@ def test_each_player_moves_itself_only(lone):
     assert trees_equal(moved.discriminator, state.discriminator)
 
 
-def test_updates_leave_the_other_player_bit_identical(lone):
-    """With everything on, neither player's update depends on writing into the other."""
-    from jsreid_jax.train_step import update_discriminator, update_embedder
-
+def test_the_discriminator_learns_from_its_own_loss_alone(lone):
+    """Whatever the embedder's losses are, and whoever generates, its update is bit-identical."""
     game, state, batch = lone
-    options = make_options(axis_name=None)
+    silent = dict.fromkeys(make_options().weights, 0.0) | {"adversary": 1e-38}
+    everything, _ = one_step(game, make_options(axis_name=None), state, batch)
+    nothing, _ = one_step(game, make_options(silent, axis_name=None), state, batch)
+    reversed_, _ = one_step(game, make_options(generator="images", axis_name=None), state, batch)
+    assert trees_equal(everything.discriminator, nothing.discriminator)
+    assert trees_equal(everything.discriminator, reversed_.discriminator)
+    assert not trees_equal(everything.embedder.params, nothing.embedder.params)
 
-    def forward(params):
-        return game.embedder.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch.image,
-            batch.attributes,
-            train=True,
-            mutable=["batch_stats"],
-        )
 
-    before = jax.tree.map(np.array, jax.device_get((state.embedder, state.discriminator)))
-    embeddings, pullback, _ = jax.vjp(forward, state.embedder.params, has_aux=True)
-    discriminator, _ = update_discriminator(
-        game, state.discriminator, embeddings, batch.label, active=np.True_, axis_name=None
+def test_learning_rates_follow_the_step(lone):
+    """Also of a player that rests, and of one that moves several times per step."""
+    game, state, batch = lone
+    rates = make_options(
+        axis_name=None,
+        discriminator_steps=3,
+        discriminator_rate=lambda step: 0.1 * (step < 1),
+        attribute_rate=lambda step: 0.1 * (step >= 1),
     )
-    assert trees_equal(state.embedder, before[0])
-    assert not trees_equal(discriminator.params, before[1].params)
-    after_discriminator = jax.tree.map(np.array, jax.device_get(discriminator))
-    weights = {name: schedule(0) for name, schedule in options.weights.items()}
-    embedder, _ = update_embedder(
-        game,
-        state.embedder,
-        embeddings,
-        pullback,
-        batch,
-        discriminator.params,
-        weights=weights,
-        options=options,
-    )
-    assert trees_equal(discriminator, after_discriminator)
-    assert not trees_equal(embedder.params, before[0].params)
+    first, _ = one_step(game, rates, state, batch)
+    second, _ = one_step(game, rates, first, batch)
+
+    def moved(old, new):
+        return {
+            "discriminator": not trees_equal(old.discriminator.params, new.discriminator.params),
+        } | {
+            part: not trees_equal(old.embedder.params[part], new.embedder.params[part])
+            for part in ("image_stream", "attribute_stream", "concept_classifier")
+        }
+
+    assert moved(state, first) == {
+        "discriminator": True,
+        "image_stream": True,
+        "attribute_stream": False,
+        "concept_classifier": False,
+    }
+    assert moved(first, second) == {
+        "discriminator": False,
+        "image_stream": True,
+        "attribute_stream": True,
+        "concept_classifier": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,8 @@ def test_only_the_generator_gets_the_adversarial_gradient(
     assert moves("image_stream", "backbone") == image_moves
     assert moves("image_stream", "projection") == image_moves
     assert moves("attribute_stream", "mlp") == attribute_moves
+    # The tokens guide the image stream's attention, so whoever generates reaches them.
+    assert moves("attribute_stream", "tokens")
 
 
 def test_the_embedder_plays_against_the_updated_discriminator(lone):

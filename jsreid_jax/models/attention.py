@@ -42,7 +42,8 @@ class GuidedAttention(nn.Module):
         place = self.param(
             "position", nn.initializers.normal(0.02), (height * width, self.width), jnp.float32
         )
-        keys = nn.Dense(self.width, dtype=self.dtype, name="key")(positions) + place
+        keys = nn.Dense(self.width, dtype=self.dtype, name="key")(positions)
+        keys = keys + place.astype(self.dtype)
         values = nn.Dense(self.width, dtype=self.dtype, name="value")(positions)
         queries = nn.Dense(self.width, dtype=self.dtype, name="query")(group_queries)
         scores = jnp.einsum("rt,bpt->brp", queries, keys) / np.sqrt(self.width)

@@ -2,7 +2,7 @@
 
 `resnet50` follows He et al. (2016) in the form that person re-identification uses (stride on the
 3x3 convolution, last stride 1 or 2); `resnet18` likewise. `resnet_small` is ours: a basic-block
-network on a 4x4 patch stem that trains on two CPU cores in minutes.
+network that trains on two CPU cores in minutes.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,9 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """A residual network without its classifier: (B, H, W, 3) -> (B, h, w, C).
 
-    stem: "conv7" is the 7x7 stride-2 convolution and max-pool (H / 4); "patch4" one 4x4 stride-4
-    convolution (H / 4).
-    last_stride: 1 keeps the last stage at H / 16, 2 takes it to H / 32.
+    stem: "conv7" is the 7x7 stride-2 convolution and max-pool, "conv3" two 3x3 stride-2
+    convolutions; both lead to H / 4.
+    last_stride: of the last of the n stages, h = H / 2^n for 1 and H / 2^(n + 1) for 2.
     """
 
     stage_sizes: Sequence[int]
@@ -67,8 +67,11 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Array:
         """Map (B, H, W, 3) to the last stage's feature map."""
-        if self.stem == "patch4":
-            x = Conv(self.stage_widths[0], 4, 4, self.dtype, name="stem")(image)
+        if self.stem == "conv3":
+            x = Conv(self.stage_widths[0] // 2, 3, 2, self.dtype, name="stem_0")(image)
+            norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="stem_norm_0")
+            x = nn.relu(norm(x, use_running_average=not train))
+            x = Conv(self.stage_widths[0], 3, 2, self.dtype, name="stem")(x)
         else:
             x = Conv(64, 7, 2, self.dtype, name="stem")(image)
         norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="stem_norm")
@@ -100,10 +103,10 @@ _ARCHITECTURES = {
         stage_sizes=(2, 2, 2, 2), stage_widths=(64, 128, 256, 512), bottleneck=False, stem="conv7"
     ),
     "resnet_small": dict(
-        stage_sizes=(1, 1, 1), stage_widths=(32, 64, 128), bottleneck=False, stem="patch4"
+        stage_sizes=(1, 1, 1), stage_widths=(32, 64, 128), bottleneck=False, stem="conv3"
     ),
     # For tests: every part of the others at the smallest size that still learns something.
-    "resnet_tiny": dict(stage_sizes=(1, 1), stage_widths=(16, 32), bottleneck=False, stem="patch4"),
+    "resnet_tiny": dict(stage_sizes=(1, 1), stage_widths=(16, 32), bottleneck=False, stem="conv3"),
 }
 
 BACKBONES = tuple(_ARCHITECTURES)

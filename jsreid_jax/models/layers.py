@@ -19,9 +19,8 @@ def batch_norm(*, axis_name: str | None, dtype: Any, name: str | None = None) ->
 class Conv(nn.Module):
     """Convolution without bias, padded as in torchvision: (B, H, W, C) -> (B, H', W', features).
 
-    Where the kernel positions do not overlap (1x1, and patches with stride = kernel) the same sum
-    is written as one matrix product: exact, harmless on accelerators, and spares the CPU XLA's slow
-    kernel gradients of such convolutions.
+    A 1x1 convolution is written as the matrix product that it is: exact, harmless on accelerators,
+    and spares the CPU XLA's slow kernel gradients of such convolutions.
     """
 
     features: int
@@ -42,12 +41,6 @@ class Conv(nn.Module):
         x, weights = x.astype(self.dtype), weights.astype(self.dtype)
         if k == 1:
             return x[:, ::s, ::s] @ weights[0, 0]
-        if k == s:
-            batch, height, width, channels = x.shape
-            x = x[:, : height // k * k, : width // k * k]
-            x = x.reshape(batch, height // k, k, width // k, k, channels).swapaxes(2, 3)
-            x = x.reshape(batch, height // k, width // k, k * k * channels)
-            return x @ weights.reshape(-1, self.features)
         pad = (k - 1) // 2
         return jax.lax.conv_general_dilated(
             jnp.asarray(x),
