@@ -118,9 +118,9 @@ def body_weights(age: int, female: bool, ethnicity: str, rng: np.random.Generato
         ADULT: ("young", "old", rng.uniform(0.05, 0.4)),
         OLD: ("young", "old", rng.uniform(0.85, 1.0)),
     }[age]
-    heavy = float(np.clip(rng.normal({TEENAGER: -0.35, ADULT: 0.15}.get(age, 0.0), 0.45), -1, 1.2))
-    muscle = rng.uniform(0, 0.7) * (age == ADULT)
-    cup = rng.uniform(-0.3, 0.6)
+    heavy = float(np.clip(rng.normal({TEENAGER: -0.45, ADULT: 0.3}.get(age, 0.0), 0.4), -1, 1.2))
+    muscle = rng.uniform(0, 0.7) * (age == ADULT or (age == TEENAGER and not female))
+    cup = rng.uniform(0.0, 0.8)
     weights: dict[str, float] = {}
     for stage, share in ((span[0], 1 - span[2]), (span[1], span[2])):
         weights[f"{ethnicity}-{gender}-{stage}"] = share
@@ -157,10 +157,10 @@ def draw_hair(age: int, female: bool, long_hair: bool, position: float, rng: np.
     elif age == OLD and not female and pick < 0.55:
         style = "bald"
     elif female:
-        style = ("bob", "bob", "volume", "bob", "afro")[int(pick * 5)]
+        style = ("bob", "bob", "volume", "bob", "bob")[int(pick * 5)]
     else:
-        style = ("crop", "buzz", "volume", "crop", "afro")[int(pick * 5)]
-    bearded = not female and age >= ADULT and pick_beard < 0.4
+        style = ("crop", "buzz", "crop", "crop", "afro")[int(pick * 5)]
+    bearded = not female and age >= ADULT and pick_beard < 0.55
     return (gray if age == OLD else shaded), style, (0.35 + 1.5 * pick_beard) * bearded
 
 
@@ -232,7 +232,7 @@ def draw_look(fields: Mapping[str, int], *, seed: int, person_id: int) -> Look:
         sleeve=float(up.uniform(0.5, 0.78) if short_sleeve else 1.93),
         upper_hem=float(up.uniform(0.0, 0.6) if style == "tee" else up.uniform(-0.15, 0.3)),
         lower_hem=float(_lower_hem(dress, short_lower, down)),
-        leg_width=float(down.uniform(0.55, 0.75) if female else down.uniform(0.7, 1.0)),
+        leg_width=float(down.uniform(0.5, 0.66) if female else down.uniform(0.78, 1.05)),
         flare=float(down.uniform(0, 1)),
         shoe_style=shoe_style,
         shoe=shoe,
@@ -252,7 +252,7 @@ def draw_upper_style(age: int, short_sleeve: bool, rng: np.random.Generator):
     """Cut of the upper garment and the patterns it may have; the young wear prints and hoods."""
     pick = rng.random()
     if short_sleeve:
-        if age >= ADULT and pick < 0.4:
+        if age >= ADULT and pick < 0.65:
             return "shirt", (BUTTONS, CHECKS, PINSTRIPES)
         return "tee", ((PRINT, STRIPES, PRINT, PLAIN) if age <= TEENAGER else (PLAIN, STRIPES))
     if age <= TEENAGER:
@@ -266,9 +266,9 @@ def draw_upper_style(age: int, short_sleeve: bool, rng: np.random.Generator):
 
 def draw_shoes(age: int, female: bool, rng: np.random.Generator):
     """Shoe style, its colour, the sole's and the sock's."""
-    styles = ("sneaker", "sneaker", "leather", "boot") if age >= ADULT else ("sneaker",)
+    styles = ("sneaker", "leather", "leather", "boot") if age >= ADULT else ("sneaker",)
     if female and age >= TEENAGER:
-        styles = (*styles, "flat")
+        styles = (*styles, "flat", "flat")
     style = styles[rng.integers(len(styles))]
     name = ("white", "black", "gray", "red", "blue")[rng.integers(5)]
     if style in ("leather", "boot", "flat"):

@@ -139,11 +139,11 @@ def strap_here(kind, side, x, y, z, arm):
     if kind == 1:  # two backpack straps: over the shoulders, down the front to below the armpit
         middle = 1.12 + 0.08 * (5.2 - y)
         front = z > 0.25 - 0.5 * max(y - 4.9, 0.0)
-        return front and y > 3.0 and abs(abs(x) - middle) < 0.2
+        return front and y > 3.0 and abs(abs(x) - middle) < 0.24
     if kind == 2:  # a diagonal from the shoulder opposite the bag to the hip with the bag
         down = (5.3 - y) / 5.0
         centre = side * (-0.95 + 2.65 * down)
-        return y > -0.1 and abs(x - centre) < 0.19
+        return y > -0.1 and abs(x - centre) < 0.24
     return False
 
 

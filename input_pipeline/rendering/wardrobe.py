@@ -362,7 +362,7 @@ def bag_pieces(look: Look, shaped: Shaped, upper: Piece) -> list[Piece]:
             upper.canonical[upper.canonical[:, 1] > -0.8, 1] < 2
         )
         side = float(np.abs(torso[near, 0]).max()) if near.any() else 1.8
-        half = np.array([0.36, 0.8 + 0.25 * look.bag_variant, 1.05]) * size
+        half = np.array([0.42, 0.9 + 0.25 * look.bag_variant, 1.15]) * size
         centre = np.array([look.bag_side * (side + half[0] - 0.12), hip[1] - 0.35, hip[2] - 0.15])
         box, quads, unit = rounded_box(centre, half)
         return [rigid(materials.BAG, box, quads, bone("pelvis"), canonical=unit)]
