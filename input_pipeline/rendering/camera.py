@@ -71,7 +71,7 @@ def develop(image: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.n
     sigma = camera.blur * float(rng.uniform(0.8, 1.3)) * height / 256
     if sigma > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
-    exposure = camera.exposure * float(rng.uniform(0.92, 1.08))
+    exposure = camera.exposure * float(rng.uniform(0.85, 1.12))
     gains = np.array(camera.gains, np.float32) * np.float32(exposure)
     noise = sensor_noise()
     top = int(rng.integers(noise.shape[0] - height)) if height < noise.shape[0] else 0

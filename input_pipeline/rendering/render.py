@@ -109,10 +109,10 @@ def render_labels(
     phase = stream(seed, person_id, 7102).uniform(0, 2 * np.pi)
     yaw = phase + image_index * GOLDEN_ANGLE + rng.normal(0, 0.2)
     size = (image_height // 2, image_height)
-    frame = FRAME * (0.6 + 0.4 * figure.look.height / 17.2) * rng.uniform(0.97, 1.09)
+    frame = FRAME * (0.6 + 0.4 * figure.look.height / 17.2) * rng.uniform(0.97, 1.14)
     pixels = image_height / frame
-    column = size[0] * (0.5 + rng.normal(0, 0.05))
-    row = image_height * (STANDING_ROW + rng.uniform(-0.04, 0.02))
+    column = size[0] * (0.5 + rng.normal(0, 0.08))
+    row = image_height * (STANDING_ROW + rng.uniform(-0.06, 0.02))
     sprite = draw_person(
         figure, camera, rng, yaw=yaw, pixels=pixels, place=(column, row), size=size
     )
