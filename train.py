@@ -24,7 +24,7 @@ from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
-from jsreid_jax.types import Array, Batch
+from jsreid_jax.types import Array, Batch, TrainState
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
@@ -126,15 +126,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     if not (workdir / "config.json").exists():
         experiment.write_json(workdir / "config.json", experiment.as_json(config))
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        start_step = checkpoints.latest_step() or 0
-        if start_step:
-            logging.info("Resuming from the checkpoint of step %d", start_step)
-            check_same_data(checkpoints.restore_meta(start_step), meta, config.data.dir)
-            state = checkpoints.restore_state(start_step, state)
-        else:
-            params = state.embedder.params, state.discriminator.params
-            parameter_overview.log_parameter_overview(params[0], msg="Embedder:")
-            parameter_overview.log_parameter_overview(params[1], msg="Discriminator:")
+        start_step, state = resume(checkpoints, state, meta, config.data.dir)
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
         batches = train_batches(config, train, start_step)
         writer = metric_writers.create_default_writer(workdir, asynchronous=False)
@@ -167,14 +159,29 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
 
 
-def check_same_data(stored: dict[str, Any], now: dict[str, Any], data_dir: str) -> None:
-    """Raise ModelError if a checkpoint was trained on other data than there is now."""
-    if stored != now:
-        names = ", ".join(name for name in now if stored.get(name) != now[name])
+def resume(
+    checkpoints: Checkpoints, state: TrainState, meta: dict[str, Any], data_dir: str
+) -> tuple[int, TrainState]:
+    """The newest checkpoint's step and state; 0 and the fresh state where there is none.
+
+    Raises:
+        ModelError: the checkpoint was trained on other data than there is now, or does not fit.
+    """
+    step = checkpoints.latest_step()
+    if step is None:
+        for player in ("embedder", "discriminator"):
+            params = getattr(state, player).params
+            parameter_overview.log_parameter_overview(params, msg=f"{player.capitalize()}:")
+        return 0, state
+    logging.info("Resuming from the checkpoint of step %d", step)
+    stored = checkpoints.restore_meta(step)
+    if stored != meta:
+        names = ", ".join(name for name in meta if stored.get(name) != meta[name])
         raise ModelError(
             f"{data_dir}: the training data differs from what this run began with ({names}); "
             "restore it, or train in another --workdir"
         )
+    return step, checkpoints.restore_state(step, state)
 
 
 def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:

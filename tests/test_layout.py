@@ -95,7 +95,11 @@ def test_layout_is_that_of_market(rendered):
 
 def test_manifest_counts_are_those_that_the_reader_finds(rendered):
     manifest = json.loads((rendered / "manifest.json").read_text())
-    assert manifest["parameters"] == SMALL | {"seed": 0, "attributes": "drawn"}
+    assert manifest["parameters"] == SMALL | {
+        "seed": 0,
+        "attributes": "drawn",
+        "renderer": layout.RENDERER_VERSION,
+    }
     folder = read_market_folder(rendered)
     assert folder.is_rendered
     assert dict(folder.facts) == {

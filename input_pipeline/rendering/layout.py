@@ -24,6 +24,7 @@ import numpy as np
 
 import input_pipeline
 from input_pipeline.attributes import MARKET_SCHEMA, market_fields_to_attributes
+from input_pipeline.datasets.market1501.folder import FOLDERS, MANIFEST_NAME
 from input_pipeline.datasets.market1501.label_file import (
     LABEL_FILE_NAME,
     MarketLabels,
@@ -36,10 +37,11 @@ from input_pipeline.rendering import contact_sheet, render
 from input_pipeline.rendering.population import category_fields, draw_category, draw_population
 from input_pipeline.whole_folder import only_writer, written_whole
 
-MANIFEST_NAME = "manifest.json"
+# Raised when the same arguments give other pictures, so that old ones are not taken for new.
+RENDERER_VERSION = 1
 NUM_CAMERAS = 6
 SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
-IMAGE_FOLDERS = ("bounding_box_train", "bounding_box_test", "query")
+IMAGE_FOLDERS = tuple(FOLDERS.values())
 
 # The published set has 3,368 query images among 16,483 of the test persons.
 _QUERY_SHARE = 0.2
@@ -97,6 +99,7 @@ def write_market_layout(
         train_persons=train_persons, test_persons=test_persons, seed=seed, attributes=attributes
     )
     parameters = {
+        "renderer": RENDERER_VERSION,
         "seed": seed,
         "image_height": image_height,
         "images_per_person": images_per_person,
