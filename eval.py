@@ -153,7 +153,7 @@ def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path
                 "were held out: evaluate --split test"
             )
         retrieval_set = validation
-    embedders = evaluation.Embedders(model.embedder)
+    embedders = evaluation.Embedders(model.embedder, mirror=config.eval.mirror)
     metrics, scores = experiment.evaluate(config, embedders, model.variables, retrieval_set)
 
     report = {

@@ -131,7 +131,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
         batches = train_batches(config, train, start_step)
         writer = metric_writers.create_default_writer(workdir, asynchronous=False)
         progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
-        embedders = evaluation.Embedders(embedder)
+        embedders = evaluation.Embedders(embedder, mirror=config.eval.mirror)
         eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
         history: list[dict[str, Array]] = []
         for step in range(start_step + 1, num_train_steps + 1):

@@ -113,6 +113,8 @@ def get_config() -> ConfigDict:
     config.eval = evaluation = ConfigDict()
     # Images per step over all devices when embedding a gallery.
     evaluation.batch_size = 128
+    # Embed a gallery image as the mean of itself and its mirror image: twice the work.
+    evaluation.mirror = True
     # Queries in the picture of ranked lists, and images shown of each.
     evaluation.pictured_queries = 12
     evaluation.pictured_images = 10

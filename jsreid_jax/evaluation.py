@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from jsreid_jax import parallel
-from jsreid_jax.models.joint_embedder import JointEmbedder
+from jsreid_jax.models.joint_embedder import JointEmbedder, unit_length
 from jsreid_jax.types import Array, PyTree
 
 
@@ -39,11 +39,20 @@ class Embedders:
 
     images(variables, (N, B / N, H, W, 3)) and attributes(variables, (N, B / N, A)), both to
     (N, B / N, D).
+
+    mirror: embed an image as the mean of its own and its mirror image's embedding, of unit length
+        (usual in person re-identification): a description does not tell left from right.
     """
 
-    def __init__(self, model: JointEmbedder):
-        def images(variables: PyTree, image: Array) -> Array:
+    def __init__(self, model: JointEmbedder, *, mirror: bool):
+        def one_view(variables: PyTree, image: Array) -> Array:
             return model.apply(variables, image, method="embed_images")  # pyright: ignore
+
+        def images(variables: PyTree, image: Array) -> Array:
+            if not mirror:
+                return one_view(variables, image)
+            mirrored = one_view(variables, image[:, :, ::-1])
+            return unit_length(one_view(variables, image) + mirrored)
 
         def attributes(variables: PyTree, description: Array) -> Array:
             return model.apply(variables, description, method="embed_attributes")  # pyright: ignore

@@ -10,19 +10,39 @@ def test_padding_never_reaches_the_ranking():
     """Rows come back in order, without padding, as one device would embed them."""
     game = make_game()
     state = make_state(game)
-    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    variables = state.variables
     images = make_batch(0, size=19).image
     batches = (
         device_batches.split_batch(batch, 8)
         for batch in pipeline.array_batches(np.asarray(images), batch_size=8)
     )
-    embedders = evaluation.Embedders(game.embedder)
+    embedders = evaluation.Embedders(game.embedder, mirror=False)
     got = evaluation.embed_rows(
         embedders.images, parallel.replicate(variables), batches, field="array"
     )
     expected = game.embedder.apply(variables, images, method="embed_images")
     assert got.shape == (19, 8)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_mirrored_images_embed_alike():
+    game = make_game()
+    variables = parallel.replicate(make_state(game).variables)
+    image = np.asarray(make_batch(0, size=8).image)[:, None]
+    plain, averaged = (
+        evaluation.Embedders(game.embedder, mirror=mirror).images for mirror in (False, True)
+    )
+
+    def embed(function, image):
+        return np.asarray(function(variables, parallel.split_over_devices(image)))[:, 0]
+
+    flipped = image[..., ::-1, :]
+    assert np.abs(embed(plain, image) - embed(plain, flipped)).max() > 1e-3
+    np.testing.assert_allclose(embed(averaged, image), embed(averaged, flipped), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(embed(averaged, image), axis=1), 1.0, atol=1e-6)
+    both = embed(plain, image) + embed(plain, flipped)
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    np.testing.assert_allclose(embed(averaged, image), both, atol=1e-5)
 
 
 def test_scores_are_cosines():
