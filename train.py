@@ -46,9 +46,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
-    """Raise ModelError if the workdir is a file, or holds the run of another config."""
-    if workdir.exists() and not workdir.is_dir():
-        raise ModelError(f"{workdir}: is a file, expected a folder for the run: choose another")
+    """Raise ModelError if the workdir cannot be one, or holds the run of another config."""
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ModelError(f"{existing}: is a file, expected a folder: choose another --workdir")
     file = workdir / "config.json"
     if not file.exists():
         return
