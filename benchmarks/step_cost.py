@@ -1,0 +1,64 @@
+"""FLOPs of the paper's step (ResNet-50, 256x128) with and without the discriminator's update.
+
+    python -m benchmarks.step_cost [--batch_size 8]
+
+XLA's cost analysis of the lowered step; nothing is compiled or run.
+"""
+
+import argparse
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+import experiment
+from configs import market1501
+from input_pipeline.attributes import MARKET_SCHEMA
+from jsreid_jax.train_state import create_train_state
+from jsreid_jax.train_step import train_step
+from jsreid_jax.types import Batch
+
+NUM_CATEGORIES = 508
+
+
+def step_flops(config: Any, batch_size: int) -> float:
+    """FLOPs of one alternating step of a config on one device."""
+    embedder = experiment.create_embedder(config, MARKET_SCHEMA, NUM_CATEGORIES)
+    game, options = experiment.create_game(
+        config, embedder.clone(axis_name=None), steps_per_epoch=100, num_train_steps=26_000
+    )
+    options = dataclasses.replace(options, axis_name=None)
+    size = experiment.image_size(config)
+    state = jax.eval_shape(
+        lambda: create_train_state(
+            game, seed=0, image_size=size, num_attributes=MARKET_SCHEMA.num_attributes
+        )
+    )
+    batch = Batch(
+        image=np.zeros((batch_size, *size, 3), np.float32),
+        attributes=np.zeros((batch_size, MARKET_SCHEMA.num_attributes), np.float32),
+        label=np.zeros((batch_size,), np.int32),
+    )
+    lowered = jax.jit(functools.partial(train_step, game, options)).lower(state, batch)
+    return lowered.cost_analysis()["flops"]
+
+
+def main() -> None:
+    """Print both figures and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch_size", type=int, default=8)
+    batch_size = parser.parse_args().batch_size
+    config: Any = market1501.get_config()
+    full = step_flops(config, batch_size)
+    # The generator's term stays in both: it is a forward pass of the discriminator, not of a stream.
+    config.losses.discriminator_steps = 0
+    alone = step_flops(config, batch_size)
+    print(f"with adversary    {full / 1e9:10.2f} GFLOP per step of {batch_size} images")
+    print(f"without its update{alone / 1e9:10.2f}")
+    print(f"ratio             {full / alone:10.4f}")
+
+
+if __name__ == "__main__":
+    main()
