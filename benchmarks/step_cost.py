@@ -52,7 +52,7 @@ def main() -> None:
     batch_size = parser.parse_args().batch_size
     config: Any = market1501.get_config()
     full = step_flops(config, batch_size)
-    # The generator's term stays in both: it is a forward pass of the discriminator, not of a stream.
+    # The generator's term stays in both: a pass of the discriminator, not of a stream.
     config.losses.discriminator_steps = 0
     alone = step_flops(config, batch_size)
     print(f"with adversary    {full / 1e9:10.2f} GFLOP per step of {batch_size} images")
