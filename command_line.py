@@ -13,13 +13,15 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from input_pipeline.errors import DataError
+from jsreid_jax.checkpoints import says_disk_full
 from jsreid_jax.errors import ModelError
 
 USER_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
 
-# What the user's paths and disk can do to any file operation.
+# What the user's paths can do to any file operation.
 _USER_ERRNOS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM),
+    *(errno.EACCES, errno.EPERM, errno.EEXIST),
     *(errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
 )
 
@@ -37,12 +39,19 @@ def _guard(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], N
             main(argv)
         except (DataError, ModelError) as error:
             _fail(str(error))
-        except OSError as error:
-            if error.errno not in _USER_ERRNOS:
+        except KeyboardInterrupt:
+            print("interrupted: run the same command again to go on", file=sys.stderr)
+            os._exit(INTERRUPTED_EXIT_CODE)
+        except Exception as error:
+            if says_disk_full(error) or "Could not initialize events writer" in str(error):
+                _fail(
+                    "the disk is full, a file could not be written: free some space and try again"
+                )
+            if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
                 raise
             _fail(
                 f"{error.filename or 'a file'} cannot be written or read: {error.strerror}; "
-                "expected a folder with space and permission, choose another"
+                "expected a path with permission, choose another"
             )
 
     return guarded
@@ -60,11 +69,12 @@ def _fail(sentence: str) -> None:
 def _is_worth_reading(record: standard_logging.LogRecord) -> bool:
     """Whether a log line is ours, clu's or a warning: the stack's own progress is not the run's.
 
-    Of orbax errors only: it warns at every checkpoint that has no metrics.
+    Of orbax nothing: it warns at every checkpoint without metrics, and raises what goes wrong.
     """
+    if "orbax" in record.pathname:
+        return False
     ours = "site-packages" not in record.pathname or "clu" in Path(record.pathname).parts
-    quiet = standard_logging.ERROR if "orbax" in record.pathname else standard_logging.WARNING
-    return ours or record.levelno >= quiet
+    return ours or record.levelno >= standard_logging.WARNING
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
@@ -105,7 +115,7 @@ def _explain(argv: Sequence[str], error: Exception) -> str:
                 if name not in known:
                     near = difflib.get_close_matches(name, known, n=3) or sorted(known)[:3]
                     return f"unknown config field {name}; nearest are {', '.join(near)}"
-    if isinstance(error, flags.IllegalFlagValueError):
+    if isinstance(error, flags.IllegalFlagValueError) and "--config." in text:
         return f"{text}; expected a value of the type that configs/default.py gives the field"
     return text
 

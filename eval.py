@@ -113,6 +113,11 @@ def load_bundle(folder: Path) -> Model:
             f"{file}: has no field {', '.join(sorted(missing))}; expected the "
             "file that eval.py --export_dir wrote, export the bundle again"
         )
+    if not isinstance(description["num_categories"], int) or description["num_categories"] < 1:
+        raise ModelError(
+            f"{file}: num_categories is {description['num_categories']!r}, expected a number from "
+            "1 on, export the bundle again"
+        )
     config = experiment.stored_config(description["config"], source=file)
     experiment.set_up_devices(config)
     schema, embedder, state = _prepare(description, config)

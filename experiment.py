@@ -107,6 +107,26 @@ def check_config(config: Config) -> None:
         section, name = field.split(".")
         if config[section][name] < 1:
             raise ModelError(f"config.{field} is {config[section][name]}, expected 1 or more")
+    at_least_zero = (
+        *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
+        *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
+        *("optimizer.warmup_epochs", "optimizer.clip_norm"),
+    )
+    for field in at_least_zero:
+        section, name = field.split(".")
+        if config[section][name] < 0:
+            raise ModelError(f"config.{field} is {config[section][name]}, expected 0 or more")
+    for name in ("seed", "num_cpu_devices"):
+        if not 0 <= config[name] < 2**31:
+            raise ModelError(
+                f"config.{name} is {config[name]}, expected a number from 0 to 2^31 - 1"
+            )
+    for field in ("train.eval_every_epochs", "losses.temperature"):
+        section, name = field.split(".")
+        if not config[section][name] > 0:
+            raise ModelError(f"config.{field} is {config[section][name]}, expected more than 0")
+    if not config.data.dir:
+        raise ModelError("config.data.dir is empty, expected the folder of the data set")
     widths = tuple(config.model.projection_widths), tuple(config.model.attribute_widths)
     if not all(len(w) >= 2 for w in widths) or widths[0][-1] != widths[1][-1]:
         raise ModelError(

@@ -42,7 +42,7 @@ def step_flops(config: Any, batch_size: int) -> float:
         label=np.zeros((batch_size,), np.int32),
     )
     lowered = jax.jit(functools.partial(train_step, game, options)).lower(state, batch)
-    return lowered.cost_analysis()["flops"]
+    return lowered.cost_analysis()["flops"]  # pyright: ignore[reportOptionalSubscript]
 
 
 def main() -> None:

@@ -63,7 +63,14 @@ def load_data(
     `write_market_layout`; None, or train_persons 0, never renders.
     """
     if render and render["train_persons"]:
-        write_market_layout(Path(data_dir), workers=workers, progress=sys.stderr, **render)
+        try:
+            write_market_layout(Path(data_dir), workers=workers, progress=sys.stderr, **render)
+        except DataError as error:
+            if not Path(data_dir).exists():
+                raise
+            raise DataError(
+                f"{error}, or set --config.data.render.train_persons=0 to read it as it is"
+            ) from error
     return load_market1501(data_dir, prepared_dir=prepared_dir, skip_bad_images=skip_bad_images)
 
 

@@ -5,6 +5,7 @@ in the middle of a save leaves the checkpoint before it as the newest.
 """
 
 import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class Checkpoints:
                 metrics=metrics,
             )
         except Exception as error:
-            raise_if_disk_full(error, self._folder)
+            self._raise_if_disk_full(error)
             raise
 
     def restore_meta(self, step: int) -> dict:
@@ -114,7 +115,7 @@ class Checkpoints:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except Exception as error:  # orbax raises bare ones for arrays that do not read
             raise ModelError(unreadable(path, error)) from error
         return restored["state"]
 
@@ -128,8 +129,20 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.close()
         except Exception as error:
-            raise_if_disk_full(error, self._folder)
+            self._raise_if_disk_full(error)
             raise
+
+    def _raise_if_disk_full(self, error: Exception) -> None:
+        """Raise ModelError if the error says so, after clearing away what was half written."""
+        if says_disk_full(error):
+            for rest in self._folder.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(rest, ignore_errors=True)
+            steps = sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
+            newest = f"the newest is of step {steps[-1]}" if steps else "there is none yet"
+            raise ModelError(
+                f"{self._folder}: the disk is full, a checkpoint could not be written; {newest}: "
+                "free some space and run the same command again"
+            ) from error
 
 
 def check_fits(path: Path, like: PyTree) -> None:
@@ -137,6 +150,8 @@ def check_fits(path: Path, like: PyTree) -> None:
 
     Asked before restoring, because a restore that fails leaves orbax's readers running.
     """
+    if not path.is_dir():
+        raise ModelError(f"{path}: not found; expected a saved model there, check the path")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             saved = checkpointer.metadata(path.absolute()).item_metadata.tree
@@ -164,20 +179,17 @@ def unreadable(path: Path, error: Exception) -> str:
     """The sentence for a checkpoint that does not read."""
     reason = " ".join(str(error).split())
     return (
-        f"{path}: this checkpoint does not read ({reason[:300]}); expected what train.py or "
-        "eval.py --export_dir wrote, use another checkpoint"
+        f"{path}: this checkpoint does not read ({reason[:200]}); expected what train.py or "
+        "eval.py --export_dir wrote; use another one (train.py goes on from the one before if you "
+        "remove the folder of this step)"
     )
 
 
-def raise_if_disk_full(error: Exception, folder: Path) -> None:
-    """Raise ModelError if the error, or what caused it, says that no space is left."""
-    cause: BaseException | None = error
-    while cause is not None:
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        said = any(text in str(cause) for text in ("No space left", "quota exceeded"))
-        if full or said:
-            raise ModelError(
-                f"{folder}: the disk is full, a checkpoint could not be written; the one before it "
-                "is intact: free some space and run the same command again"
-            ) from error
-        cause = cause.__cause__ or cause.__context__
+def says_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that no space is left."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(text in str(error) for text in ("No space left", "quota exceeded")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

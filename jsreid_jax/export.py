@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jsreid_jax.checkpoints import check_fits, raise_if_disk_full, unreadable
+from jsreid_jax.checkpoints import check_fits, says_disk_full, unreadable
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree
 
@@ -46,7 +46,11 @@ def write_bundle(folder: Path, variables: PyTree, description: dict[str, Any]) -
         partial.rename(folder)
     except Exception as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise_if_disk_full(error, folder)
+        if says_disk_full(error):
+            raise ModelError(
+                f"{folder}: the disk is full, the bundle was not written and nothing of it is "
+                "left: free some space or choose another --export_dir"
+            ) from error
         raise
 
 
@@ -62,5 +66,5 @@ def read_variables(folder: Path, like: PyTree) -> PyTree:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute(), abstract)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # orbax raises bare ones for arrays that do not read
         raise ModelError(unreadable(path, error)) from error

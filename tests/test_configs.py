@@ -124,6 +124,20 @@ def test_numbers_and_widths_that_cannot_be_meant_are_named():
         config[section][name] = value
         with pytest.raises(ModelError, match=rf"config\.{field} is {value}, expected 1 or more"):
             experiment.check_config(config)
+    for field, value, sentence in [
+        ("optimizer.image_learning_rate", -1.0, "expected 0 or more"),
+        ("train.eval_every_epochs", 0.0, "expected more than 0"),
+        ("data.dir", "", "expected the folder"),
+    ]:
+        config = rendered_market.get_config("debug")
+        section, name = field.split(".")
+        config[section][name] = value
+        with pytest.raises(ModelError, match=rf"config\.{field} is .*{sentence}"):
+            experiment.check_config(config)
+    config = rendered_market.get_config("debug")
+    config.seed = -1
+    with pytest.raises(ModelError, match=r"config\.seed is -1"):
+        experiment.check_config(config)
     config = rendered_market.get_config("debug")
     config.model.projection_widths = (32, 8)
     with pytest.raises(ModelError, match="both ending in the embedding width"):

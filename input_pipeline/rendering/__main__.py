@@ -1,6 +1,7 @@
 """python -m input_pipeline.rendering --out DIR: renders the default data set."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -26,12 +27,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--contact_sheet", type=Path, help="picture of 48 crops with descriptions")
     args = parser.parse_args(arguments)
+    # As an exception, so that what is half written is cleared away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         _run(args)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError) as error:
+        # numba turns a Ctrl-C inside a kernel into a SystemError that it causes.
+        if not isinstance(error.__cause__ or error.__context__ or error, KeyboardInterrupt):
+            raise
         print("interrupted, nothing was written", file=sys.stderr)
         return 130
     return 0

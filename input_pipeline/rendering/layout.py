@@ -50,6 +50,7 @@ _DISTRACTOR_SHARE = 0.015
 # Distractors are rendered as persons of ids that no file name can hold.
 _FIRST_DISTRACTOR_ID = 100_000
 _PROGRESS_SECONDS = 5.0
+_LARGEST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def population(
     *, train_persons: int, test_persons: int, seed: int, attributes: Path | None
 ) -> MarketLabels:
     """The persons to render: those of a label file if one is given, else drawn ones."""
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise DataError(f"seed is {seed}: expected 0 to {_LARGEST_SEED}")
     if attributes is not None:
         return read_market_labels(attributes)
     return draw_population(seed=seed, train_persons=train_persons, test_persons=test_persons)
@@ -138,6 +141,8 @@ def write_population_sheet(
     """A picture of crops of different persons, half of them of the test set, with descriptions."""
     if file.suffix.lower() not in SHEET_SUFFIXES:
         raise DataError(f"the contact sheet {file} must end in one of {', '.join(SHEET_SUFFIXES)}")
+    if file.is_dir():
+        raise DataError(f"the contact sheet {file} is a folder: choose a file name")
     rng = np.random.default_rng(seed)
     persons: list[tuple[int, dict[str, int]]] = []
     for half in (labels.train, labels.test):
@@ -337,7 +342,7 @@ def _check_numbers(images_per_person: int, image_height: int, seed: int, workers
     for name, value, low, high in (
         ("images_per_person", images_per_person, 2, 1000),
         ("image_height", image_height, 32, 1024),
-        ("seed", seed, 0, 2**31 - 1),
+        ("seed", seed, 0, _LARGEST_SEED),
         ("workers", workers, 1, 256),
     ):
         if not low <= value <= high:
@@ -373,7 +378,7 @@ def _write_manifest(partial: Path, parameters: Mapping[str, Any], facts: Mapping
 
 def _require_same(out: Path, parameters: Mapping[str, Any]) -> None:
     """DataError unless out was rendered with these parameters."""
-    advice = "remove it or choose another folder"
+    advice = "choose another folder"
     file = out / MANIFEST_NAME
     if not file.is_file():
         raise DataError(f"{out} exists and is not a rendered folder (no {MANIFEST_NAME}): {advice}")

@@ -177,7 +177,13 @@ def _list_images(folder: Path, split: str) -> list[ImageEntry]:
                 )
             if split == "gallery" and match["person"] in _DISTRACTORS:
                 continue
-            status = file.stat()
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise DataError(
+                    f"the image {folder / file.name} cannot be read ({error.strerror}): restore it "
+                    "or remove it"
+                ) from error
             entries.append(
                 ImageEntry(
                     path=Path(file.path),

@@ -1,7 +1,9 @@
 """TFDS builder over a Market-1501 folder, and the arrays that the pipeline takes from it."""
 
+import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -203,9 +205,11 @@ def _prepare(folder: MarketFolder, prepared: Path, *, skip_bad_images: bool) -> 
     with written_whole(prepared) as partial:
         builder = Market1501(data_dir=str(partial), skip_files=bad)
         try:
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=str(folder.data_dir))
-            )
+            # TFDS announces a download that there is none of.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(manual_dir=str(folder.data_dir))
+                )
         except Exception as error:
             if not _says_disk_full(error):
                 raise
