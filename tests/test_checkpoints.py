@@ -134,14 +134,3 @@ def test_a_full_disk_is_found_behind_other_errors():
         assert says_disk_full(error)
     assert says_disk_full(RuntimeError("write: Disk quota exceeded"))
     assert not says_disk_full(ValueError("something else"))
-
-
-def test_arrays_that_do_not_read_are_one_sentence(tmp_path, state):
-    writer = Checkpoints(tmp_path / "checkpoints")
-    writer.save(1, state, META, None)
-    writer.close()
-    for file in (tmp_path / "checkpoints" / "1" / "state").rglob("d/*"):
-        file.write_bytes(file.read_bytes()[:20])
-    reader = Checkpoints(tmp_path / "checkpoints", read_only=True)
-    with pytest.raises(ModelError, match="does not read"):
-        reader.restore_state(1, state)

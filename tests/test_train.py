@@ -272,3 +272,14 @@ def test_a_checkpoint_of_another_model_is_refused(root, trained, tmp_path):
     message = refused(root, "eval.py", "--workdir", workdir)
     assert "of another model" in message
     assert "projection" in message
+
+
+def test_arrays_that_do_not_read_are_one_sentence(root, trained, tmp_path):
+    """In a process of its own: a failed restore leaves readers of orbax behind."""
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    damaged = [f for f in (workdir / "checkpoints").rglob("d/*") if f.is_file()]
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:20])
+    assert "this checkpoint does not read" in refused(root, "eval.py", "--workdir", workdir)
