@@ -17,7 +17,7 @@ train: $(VENV)/installed
 	$(VENV)/bin/python train.py --config $(CONFIG) --workdir $(WORKDIR)
 	@test $(WORKDIR)/eval_test/metrics.json -nt $(WORKDIR)/finished.json \
 	    || $(VENV)/bin/python eval.py --workdir $(WORKDIR)
-	@echo "Finished: $(WORKDIR)/eval_test holds metrics.json and ranked_lists.png"
+	@echo "Finished: $(WORKDIR)/eval_test holds report.html, metrics.json and ranked_lists.png"
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

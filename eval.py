@@ -1,9 +1,12 @@
-"""Evaluate a run or a bundle as zero-shot retrieval: numbers, a picture of ranked lists, export.
+"""Evaluate a run or a bundle as zero-shot retrieval, or search a gallery for one description.
 
-python eval.py --workdir runs/rendered_market [--split test|validation] [--export_dir DIR]
+python eval.py --workdir runs/rendered_market [--split test|validation] [--protocol category]
 python eval.py --checkpoint DIR [--data_dir DIR] [--output_dir DIR]
+python eval.py --workdir runs/rendered_market --query "female, long hair, red upper" [--top 20]
+python eval.py --workdir runs/rendered_market --export_dir DIR
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +20,25 @@ import experiment
 from experiment import Config
 from input_pipeline import preprocessing, splits
 from input_pipeline.attributes import Schema
-from jsreid_jax import evaluation, export, parallel, pictures, retrieval
+from jsreid_jax import evaluation, export, parallel, pictures, protocols, report, retrieval
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.joint_embedder import JointEmbedder
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.types import PyTree, TrainState
 
-PROTOCOL = "category"
-
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of train.py.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a bundle (--export_dir).")
 _WHICH = flags.DEFINE_enum(
     "which", "best", ["best", "last"], "Checkpoint of the run: best on validation, or last."
 )
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol", None, protocols.PROTOCOLS, "Evaluation protocol, if not the config's."
+)
+_QUERY = flags.DEFINE_string(
+    "query", None, "A description to search the gallery for; groups that it leaves out are open."
+)
+_TOP = flags.DEFINE_integer("top", 20, "Images that --query lists.", lower_bound=1)
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "What to rank.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Data set to evaluate on, if not the run's own.")
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -64,12 +72,25 @@ def main(argv: Sequence[str]) -> None:
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
     output_dir = Path(_OUTPUT_DIR.value or source / _question(model))
-    evaluate(model, split=_SPLIT.value, data_dir=_DATA_DIR.value, output_dir=output_dir)
+    if _QUERY.value is not None:
+        search(model, _QUERY.value, data_dir=_DATA_DIR.value, output_dir=output_dir, top=_TOP.value)
+        return
+    evaluate(
+        model,
+        split=_SPLIT.value,
+        protocol=_PROTOCOL.value or model.config.eval.protocol,
+        data_dir=_DATA_DIR.value,
+        output_dir=output_dir,
+    )
 
 
 def _question(model: Model) -> str:
     """A folder name for what is asked, so that one answer does not overwrite another's."""
     parts = ["eval", _SPLIT.value]
+    if _QUERY.value is not None:
+        parts = ["query", *re.findall(r"[a-z0-9]+", _QUERY.value.lower())[:8]]
+    elif _PROTOCOL.value and _PROTOCOL.value != model.config.eval.protocol:
+        parts.append(_PROTOCOL.value)
     if model.description["which"] == "last":
         parts.append("last")
     if _DATA_DIR.value:
@@ -141,84 +162,220 @@ def _prepare(
     return schema, embedder, parallel.replicate(state)
 
 
-def evaluate(model: Model, *, split: str, data_dir: str | None, output_dir: Path) -> None:
-    """Rank the split's gallery, print the table, write metrics.json and ranked_lists.png."""
+def evaluate(
+    model: Model, *, split: str, protocol: str, data_dir: str | None, output_dir: Path
+) -> None:
+    """Rank a split, print the report, and write it with its page and picture into output_dir."""
+    config = model.config
+    retrieval_set = _read_set(model, split=split, data_dir=data_dir)
+    if split == "validation" and protocol == "per_image":
+        raise ModelError(
+            "config.eval.protocol is per_image, but validation images are carved from the training "
+            "split and hold no query images: use --protocol category"
+        )
+    candidates = experiment.candidates(retrieval_set)
+    task = protocols.create_task(protocol, candidates)
+    searcher = Searcher(model)
+    gallery = searcher.images([retrieval_set.images[i] for i in task.images])
+    seen = retrieval_set.seen[task.category]
+    judgement = evaluation.judge(
+        task,
+        searcher.descriptions(task.queries),
+        gallery,
+        seen,
+        block_size=config.eval.block_size,
+        top_k=config.eval.pictured_images,
+    )
+    attributes = retrieval_set.attributes[task.images]
+    result = {
+        "protocol": task.protocol,
+        "protocol_says": protocols.EXPLANATIONS[task.protocol],
+        "average_precision": task.average_precision,
+        "ties": "by gallery index",
+        "split": split,
+        "data": {"name": config.data.name, "dir": data_dir or config.data.dir},
+        "step": model.description["step"],
+        "which": model.description["which"],
+        "queries": len(task.queries),
+        "gallery": len(task.images),
+        "metrics": judgement.metrics,
+        "intervals": evaluation.bootstrap(
+            judgement, seen, average_precision=task.average_precision, seed=config.seed
+        ),
+        "cmc": judgement.cmc,
+        "wrong_top1": evaluation.wrong_top1(
+            task, judgement, attributes, model.schema.group_names, model.schema.group_sizes
+        ),
+        "partial": partial_queries(model, searcher, task, gallery, attributes, seen),
+    }
+    result = experiment.without_nan(result)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    pictured = _pictured_queries(config, len(task.queries))
+    lists, positives_of = [], protocols.rows_of(task.positives)
+    for query in pictured:
+        rows = [int(place) for place in judgement.top[query] if place >= 0]
+        positives = set(positives_of[query].tolist())
+        lists.append(
+            report.RankedList(
+                title=model.schema.describe(task.queries[query], mention_absent=False),
+                novelty="seen" if seen[query] else "unseen",
+                images=[
+                    _ranked_image(retrieval_set, int(task.images[row]), row in positives)
+                    for row in rows
+                ],
+            )
+        )
+    picture, page = output_dir / "ranked_lists.png", output_dir / "report.html"
+    pictures.draw_ranked_lists(picture, lists)
+    report.write_html(page, result, lists)
+    # Last, because its presence says that the evaluation is complete.
+    experiment.write_json(output_dir / "metrics.json", result)
+    print(table(result))
+    print(f"Written: {output_dir / 'metrics.json'}, {page}, {picture}")
+
+
+def _read_set(model: Model, *, split: str, data_dir: str | None) -> splits.RetrievalSet:
+    """The test images, or the validation images that the run was selected on."""
     config = model.config
     data = experiment.load_data(config, data_dir)
     splits.check_schema(data, model.schema, source="the model")
     if split == "test":
-        retrieval_set = splits.test_set(data)
-    else:
-        _, validation = splits.train_and_validation(
-            data, validation_fraction=config.data.validation_fraction, seed=config.seed
+        return splits.test_set(data)
+    _, validation = splits.train_and_validation(
+        data, validation_fraction=config.data.validation_fraction, seed=config.seed
+    )
+    if validation is None:
+        raise ModelError(
+            "config.data.validation_fraction is 0 in this run, so no validation categories "
+            "were held out: evaluate --split test"
         )
-        if validation is None:
-            raise ModelError(
-                "config.data.validation_fraction is 0 in this run, so no validation categories "
-                "were held out: evaluate --split test"
-            )
-        retrieval_set = validation
-    embedders = evaluation.Embedders(model.embedder, mirror=config.eval.mirror)
-    metrics, scores = experiment.evaluate(config, embedders, model.variables, retrieval_set)
+    return validation
 
-    report = {
-        "protocol": PROTOCOL,
-        "split": split,
-        "data_dir": str(data.data_dir),
-        "step": model.description["step"],
-        "which": model.description["which"],
-        "queries": scores.shape[0],
-        "gallery": scores.shape[1],
-        # JSON has no NaN: a subset without queries has null.
-        "metrics": {
-            subset: {k: None if np.isnan(v) else v for k, v in values.items()}
-            for subset, values in metrics.items()
-        },
-    }
+
+class Searcher:
+    """A model's two embedding functions, compiled once: lists in, unit vectors out."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._embedders = evaluation.Embedders(model.embedder, mirror=model.config.eval.mirror)
+
+    def images(self, images: Sequence[bytes]) -> np.ndarray:
+        """(G, D) of encoded images."""
+        model = self._model
+        return experiment.embed_images(model.config, self._embedders, model.variables, images)
+
+    def descriptions(self, attributes: np.ndarray) -> np.ndarray:
+        """(Q, D) of descriptions (Q, A)."""
+        model = self._model
+        return experiment.embed_descriptions(
+            model.config, self._embedders, model.variables, attributes
+        )
+
+
+def partial_queries(
+    model: Model,
+    searcher: Searcher,
+    task: protocols.Task,
+    gallery: np.ndarray,
+    attributes: np.ndarray,
+    seen: np.ndarray,
+) -> dict[str, Any]:
+    """Metrics against the number of groups that a query knows, from one to all of them."""
+    sizes = model.schema.group_sizes
+    curve = []
+    for known in range(1, len(sizes) + 1):
+        part = protocols.partial_task(task, attributes, sizes, known=known, seed=model.config.seed)
+        judgement = evaluation.judge(
+            part,
+            searcher.descriptions(part.queries),
+            gallery,
+            seen,
+            block_size=model.config.eval.block_size,
+        )
+        curve.append({"known": known} | judgement.metrics)
+    return {"groups": len(sizes), "curve": curve}
+
+
+def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, top: int) -> None:
+    """Rank the gallery for one typed description and write the best images into output_dir."""
+    description = model.schema.parse(text)
+    known = model.schema.understood(description)
+    retrieval_set = _read_set(model, split="test", data_dir=data_dir)
+    searcher = Searcher(model)
+    [query] = searcher.descriptions(description[None])
+    scores = searcher.images(retrieval_set.images) @ query
+    best = np.argsort(-scores, kind="stable")[:top].tolist()
+    right, undecided = protocols.match(description[None], retrieval_set.attributes[best])
+    verdict: dict[int, bool | None] = dict.fromkeys(range(len(best)), False)
+    verdict |= dict.fromkeys(right.gallery.tolist(), True)
+    verdict |= dict.fromkeys(undecided.gallery.tolist(), None)
+    names = [retrieval_set.file_name[row] for row in best]
+    said = ", ".join(f"{group}: {value}" for group, value in known.items())
+    left_open = [group for group in model.schema.group_names if group not in known]
+    print(f"Understood as {said}; left open: {', '.join(left_open) or 'nothing'}")
+    print(f"{'rank':>4} {'score':>7}  {'label':<6} file")
+    for place, (row, name) in enumerate(zip(best, names, strict=True)):
+        word = {True: "right", False: "wrong", None: "?"}[verdict[place]]
+        print(f"{place + 1:>4} {scores[row]:>7.4f}  {word:<6} {name}")
     output_dir.mkdir(parents=True, exist_ok=True)
-    picture = output_dir / "ranked_lists.png"
-    picture_ranked_lists(picture, model, retrieval_set, scores)
-    # Last, because its presence says that the evaluation is complete.
-    experiment.write_json(output_dir / "metrics.json", report)
-    print(table(report))
-    print(f"Written: {output_dir / 'metrics.json'}, {picture}")
+    images = [_ranked_image(retrieval_set, row, verdict[place]) for place, row in enumerate(best)]
+    ranked = report.RankedList(title=text, novelty="", images=images)
+    pictures.draw_ranked_lists(output_dir / "ranked_lists.png", [ranked])
+    result = {
+        "query": text,
+        "understood": known,
+        "gallery": len(scores),
+        "images": [
+            {"rank": place + 1, "file": name, "score": float(scores[row]), "right": verdict[place]}
+            for place, (row, name) in enumerate(zip(best, names, strict=True))
+        ],
+    }
+    experiment.write_json(output_dir / "ranking.json", result)
+    print(f"Written: {output_dir / 'ranking.json'}, {output_dir / 'ranked_lists.png'}")
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as text, metrics in per cent."""
-    names = [*(f"rank{k}" for k in retrieval.RANKS), "mAP", "mINP"]
+def _ranked_image(
+    retrieval_set: splits.RetrievalSet, row: int, right: bool | None
+) -> report.RankedImage:
+    return report.RankedImage(
+        pixels=preprocessing.decode(retrieval_set.images[row]).numpy(),  # pyright: ignore
+        caption=retrieval_set.file_name[row],
+        right=right,
+    )
+
+
+def _pictured_queries(config: Config, queries: int) -> list[int]:
+    """Some queries, drawn evenly by the run's seed."""
+    rng = np.random.default_rng(config.seed)
+    count = min(config.eval.pictured_queries, queries)
+    return np.sort(rng.choice(queries, count, replace=False)).tolist()
+
+
+def table(result: dict[str, Any]) -> str:
+    """The report as text, metrics in per cent; both forms of average precision."""
+    names = [*(f"rank{k}" for k in retrieval.RANKS), "mAP", "mAP_step", "mAP_trapezoid", "mINP"]
     lines = [
-        f"protocol {report['protocol']}, split {report['split']} of {report['data_dir']}, "
-        f"{report['which']} step {report['step']}: {report['queries']} queries x "
-        f"{report['gallery']} images",
-        f"{'':8}{'queries':>9}" + "".join(f"{name:>8}" for name in names),
+        f"protocol {result['protocol']}: {result['protocol_says']}",
+        f"mAP is the {result['average_precision']} form; split {result['split']} of "
+        f"{result['data']['dir']}, {result['which']} step {result['step']}: {result['queries']} "
+        f"queries x {result['gallery']} images",
+        f"{'':8}{'queries':>9}" + "".join(f"{name:>{max(8, len(name) + 2)}}" for name in names),
     ]
-    for subset, metrics in report["metrics"].items():
-        cells = (
-            "       -" if metrics[name] is None else f"{100 * metrics[name]:8.1f}" for name in names
-        )
-        lines.append(f"{subset:8}{metrics['valid_queries']:>9}" + "".join(cells))
+    for subset, metrics in result["metrics"].items():
+        cells = "".join(f"{_percent(metrics[name]):>{max(8, len(name) + 2)}}" for name in names)
+        lines.append(f"{subset:8}{metrics['valid_queries']:>9}{cells}")
+    for name in ("rank1", "mAP"):
+        spans = [
+            f"{subset} {_percent(low)} to {_percent(high)}"
+            for subset, intervals in result["intervals"].items()
+            for low, high in [intervals[name]]
+        ]
+        lines.append(f"95 % interval of {name}: {', '.join(spans)}")
     return "\n".join(lines)
 
 
-def picture_ranked_lists(
-    file: Path, model: Model, retrieval_set: splits.RetrievalSet, scores: np.ndarray
-) -> None:
-    """Draw the best images of some queries, drawn evenly by the run's seed."""
-    config = model.config
-    rng = np.random.default_rng(config.seed)
-    count = min(config.eval.pictured_queries, len(retrieval_set.queries))
-    queries = np.sort(rng.choice(len(retrieval_set.queries), count, replace=False))
-    relevant = retrieval_set.relevant
-    titles, images, right = [], [], []
-    for query in queries:
-        best = np.argsort(-scores[query], kind="stable")[: config.eval.pictured_images]
-        novelty = "seen" if retrieval_set.seen[query] else "unseen"
-        description = model.schema.describe(retrieval_set.queries[query], mention_absent=False)
-        titles.append(f"{description} ({novelty})")
-        images.append([preprocessing.decode(retrieval_set.images[i]).numpy() for i in best])
-        right.append([bool(relevant[query, i]) for i in best])
-    pictures.draw_ranked_lists(file, titles, images, right)
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

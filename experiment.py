@@ -2,8 +2,9 @@
 
 import functools
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from absl import logging
 from configs import default
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
-from input_pipeline.datasets.market1501.market1501 import Market1501Data
-from jsreid_jax import evaluation, losses, optimizers, parallel, retrieval
+from input_pipeline.datasets.listing import PETA_SPLITS
+from input_pipeline.datasets.load import BUILDERS
+from input_pipeline.datasets.records import DataSet
+from jsreid_jax import evaluation, losses, optimizers, parallel, protocols, retrieval
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.backbones import BACKBONES
 from jsreid_jax.models.discriminator import CONDITIONING, Discriminator
@@ -55,15 +58,12 @@ def set_up_devices(config: Config) -> None:
         device_batches.check_batch_size(size, devices=jax.device_count(), field=f"config.{field}")
 
 
-def load_data(config: Config, data_dir: str | None = None) -> Market1501Data:
+def load_data(config: Config, data_dir: str | None = None) -> DataSet:
     """The config's data set; a folder given by hand instead is never rendered."""
-    data = splits.load_data(
-        data_dir or config.data.dir,
-        prepared_dir=config.data.prepared_dir,
-        skip_bad_images=config.data.skip_bad_images,
-        render=None if data_dir else config.data.render.to_dict(),
-        workers=min(len(os.sched_getaffinity(0)), 32),
-    )
+    workers = min(len(os.sched_getaffinity(0)), 32)
+    data = splits.load_data(config.data, data_dir=data_dir, workers=workers)
+    for warning in data.listing.warnings:
+        logging.warning("%s", warning)
     if data.skipped:
         logging.info(
             "Left out %d image(s) that do not decode: %s",
@@ -81,6 +81,9 @@ def image_size(config: Config) -> tuple[int, int]:
 def check_config(config: Config) -> None:
     """Raise ModelError for a field whose value cannot be meant; asked before anything is done."""
     choices = {
+        "data.name": tuple(BUILDERS),
+        "data.peta_split": PETA_SPLITS,
+        "eval.protocol": protocols.PROTOCOLS,
         "model.backbone": BACKBONES,
         "model.attention": ATTENTION,
         "model.last_stride": (1, 2),
@@ -100,7 +103,7 @@ def check_config(config: Config) -> None:
     at_least_one = (
         *("data.image_height", "data.image_width", "losses.discriminator_steps"),
         *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
-        *("train.checkpoint_every_steps", "eval.batch_size"),
+        *("train.checkpoint_every_steps", "eval.batch_size", "eval.block_size"),
         *("eval.pictured_queries", "eval.pictured_images"),
     )
     for field in at_least_one:
@@ -116,6 +119,11 @@ def check_config(config: Config) -> None:
         section, name = field.split(".")
         if config[section][name] < 0:
             raise ModelError(f"config.{field} is {config[section][name]}, expected 0 or more")
+    if not 0 <= config.data.description_dropout <= 1:
+        raise ModelError(
+            f"config.data.description_dropout is {config.data.description_dropout}, expected a "
+            "share from 0 to 1"
+        )
     for name in ("seed", "num_cpu_devices"):
         if not 0 <= config[name] < 2**31:
             raise ModelError(
@@ -210,25 +218,24 @@ def create_game(
     return game, options
 
 
-def rank(
-    config: Config,
-    embedders: evaluation.Embedders,
-    variables: PyTree,
-    retrieval_set: splits.RetrievalSet,
+def embed_images(
+    config: Config, embedders: evaluation.Embedders, variables: PyTree, images: Sequence[bytes]
 ) -> np.ndarray:
-    """Scores (Q, G) of a set's gallery for its queries: cosines in the joint space."""
-    batch_size = config.eval.batch_size
-    images = pipeline.image_batches(
-        retrieval_set.images, batch_size=batch_size, image_size=image_size(config)
+    """(G, D) unit vectors of encoded images."""
+    batches = pipeline.image_batches(
+        images, batch_size=config.eval.batch_size, image_size=image_size(config)
     )
-    queries = pipeline.array_batches(
-        retrieval_set.queries.astype(np.float32), batch_size=batch_size
+    return evaluation.embed_rows(embedders.images, variables, _split(batches), field="image")
+
+
+def embed_descriptions(
+    config: Config, embedders: evaluation.Embedders, variables: PyTree, descriptions: np.ndarray
+) -> np.ndarray:
+    """(Q, D) unit vectors of descriptions (Q, A)."""
+    batches = pipeline.array_batches(
+        descriptions.astype(np.float32), batch_size=config.eval.batch_size
     )
-    gallery = evaluation.embed_rows(embedders.images, variables, _split(images), field="image")
-    descriptions = evaluation.embed_rows(
-        embedders.attributes, variables, _split(queries), field="array"
-    )
-    return evaluation.cosine_scores(descriptions, gallery)
+    return evaluation.embed_rows(embedders.attributes, variables, _split(batches), field="array")
 
 
 def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
@@ -236,16 +243,38 @@ def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.nd
     return map(split, batches)
 
 
-def evaluate(
+def candidates(retrieval_set: splits.RetrievalSet) -> protocols.Candidates:
+    """What a protocol asks of a set: everything but the pictures."""
+    return protocols.Candidates(
+        attributes=retrieval_set.attributes,
+        label=retrieval_set.label,
+        person_id=retrieval_set.person_id,
+        camera_id=retrieval_set.camera_id,
+        is_query=retrieval_set.is_query,
+        categories=retrieval_set.categories,
+    )
+
+
+def validate(
     config: Config,
     embedders: evaluation.Embedders,
     variables: PyTree,
-    retrieval_set: splits.RetrievalSet,
-) -> tuple[dict[str, dict[str, float]], np.ndarray]:
-    """Metrics for all / seen / unseen queries, and the scores (Q, G) that they are of."""
-    scores = rank(config, embedders, variables, retrieval_set)
-    metrics = retrieval.split_metrics(scores, retrieval_set.relevant, retrieval_set.seen)
-    return metrics, scores
+    validation: splits.RetrievalSet,
+) -> dict[str, float]:
+    """Means over all validation descriptions; "mAP" selects the best checkpoint.
+
+    Always by the protocol `category`, because carved validation images have no query images.
+    """
+    task = protocols.create_task("category", candidates(validation))
+    streamed = retrieval.stream_ranks(
+        embed_descriptions(config, embedders, variables, task.queries),
+        embed_images(config, embedders, variables, validation.images),
+        task.positives,
+        task.ignored,
+        block_size=config.eval.block_size,
+    )
+    metrics = retrieval.summarise(retrieval.query_metrics(streamed.ranks))
+    return metrics | {"mAP": metrics["mAP_step"]}
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -267,6 +296,15 @@ def read_json(file: Path) -> dict[str, Any]:
             "eval.py write it, check the path"
         )
     return content
+
+
+def without_nan(value: Any) -> Any:
+    """The same nested dicts and lists with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:

@@ -63,13 +63,16 @@ def check_workdir(config: Config, workdir: Path) -> None:
         )
 
 
-def train_batches(config: Config, train: splits.TrainSet, start_step: int) -> Iterator[Batch]:
+def train_batches(
+    config: Config, train: splits.TrainSet, group_sizes: Sequence[int], start_step: int
+) -> Iterator[Batch]:
     """The run's batches from start_step on, on their devices."""
     data = config.data
     batches = pipeline.train_batches(
         train.images,
         train.attributes,
         train.label,
+        group_sizes=group_sizes,
         batch_size=config.train.batch_size,
         image_size=experiment.image_size(config),
         augmentation=preprocessing.Augmentation(
@@ -79,6 +82,7 @@ def train_batches(config: Config, train: splits.TrainSet, start_step: int) -> It
             brightness=data.brightness,
             contrast=data.contrast,
         ),
+        description_dropout=data.description_dropout,
         seed=config.seed,
         start_step=start_step,
         host_index=jax.process_index(),
@@ -129,7 +133,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         start_step, state = resume(checkpoints, state, meta, config.data.dir)
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
-        batches = train_batches(config, train, start_step)
+        batches = train_batches(config, train, data.schema.group_sizes, start_step)
         writer = metric_writers.create_default_writer(workdir, asynchronous=False)
         progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
         embedders = evaluation.Embedders(embedder, mirror=config.eval.mirror)
@@ -148,8 +152,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
                 continue
             scores = None
             if evaluates and validation is not None:
-                metrics, _ = experiment.evaluate(config, embedders, state.variables, validation)
-                scores = metrics["all"]
+                scores = experiment.validate(config, embedders, state.variables, validation)
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
             checkpoints.save(step, state, meta, scores)
         writer.close()

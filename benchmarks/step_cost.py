@@ -15,7 +15,7 @@ import numpy as np
 
 import experiment
 from configs import market1501
-from input_pipeline.attributes import MARKET_SCHEMA
+from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
 from jsreid_jax.types import Batch
@@ -39,6 +39,7 @@ def step_flops(config: Any, batch_size: int) -> float:
     batch = Batch(
         image=np.zeros((batch_size, *size, 3), np.float32),
         attributes=np.zeros((batch_size, MARKET_SCHEMA.num_attributes), np.float32),
+        description=np.zeros((batch_size, MARKET_SCHEMA.num_attributes), np.float32),
         label=np.zeros((batch_size,), np.int32),
     )
     lowered = jax.jit(functools.partial(train_step, game, options)).lower(state, batch)

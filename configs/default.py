@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 def loss(weight: float = 0.0, start_epoch: float = 0.0, warmup_epochs: float = 0.0) -> ConfigDict:
     """A loss weight over time: 0 before start_epoch, then rising to weight within warmup_epochs."""
-    return ConfigDict(dict(weight=weight, start_epoch=start_epoch, warmup_epochs=warmup_epochs))
+    fields = {"weight": weight, "start_epoch": start_epoch, "warmup_epochs": warmup_epochs}
+    return ConfigDict({name: float(value) for name, value in fields.items()})
 
 
 def get_config() -> ConfigDict:
@@ -21,9 +22,18 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.data = data = ConfigDict()
-    # Folder in the Market-1501 layout: bounding_box_train/, bounding_box_test/, query/ and
-    # market_attribute.mat.
+    # Which reader: market1501, duke, peta, pa100k, or folder (any images with a CSV file).
+    data.name = "market1501"
+    # The data set's folder, in the layout that its publisher gives it.
     data.dir = ""
+    # For folder: the CSV file and the schema file (.yaml, .yml or .toml; empty: the one schema.*
+    # that is there), both relative to data.dir.
+    data.labels = "labels.csv"
+    data.schema = ""
+    # For peta: sal (200 held-out categories), or official_1 to official_5.
+    data.peta_split = "sal"
+    # For pa100k: whether Front, Side and Back, which tell nothing of who it is, are attributes.
+    data.orientation = False
     # Where the TFDS records go; empty: a folder "prepared" inside data.dir.
     data.prepared_dir = ""
     # Images are resized to this.
@@ -33,6 +43,9 @@ def get_config() -> ConfigDict:
     data.validation_fraction = 0.1
     # True counts images that do not decode and goes on; False names them and stops.
     data.skip_bad_images = False
+    # Share of training descriptions of which random groups are set to unknown, so that queries may
+    # leave groups open (jsreid's own).
+    data.description_dropout = 0.0
     # Augmentation of training images; 0 switches a part off (input_pipeline/preprocessing.py).
     data.flip = 0.5
     data.crop = 0.15
@@ -40,7 +53,7 @@ def get_config() -> ConfigDict:
     data.brightness = 0.0
     data.contrast = 0.0
 
-    # Renders data.dir first if it does not exist; train_persons = 0 never renders.
+    # Renders data.dir in the layout of data.name where it is not there; train_persons = 0 does not.
     data.render = render = ConfigDict()
     render.train_persons = 0
     render.test_persons = 0
@@ -115,6 +128,10 @@ def get_config() -> ConfigDict:
     evaluation.batch_size = 128
     # Embed a gallery image as the mean of itself and its mirror image: twice the work.
     evaluation.mirror = True
+    # Who is asked and ranked: category, sal_python, asmr or per_image (README, Protocols).
+    evaluation.protocol = "category"
+    # Gallery images scored at once, over all devices: bounds the memory and changes no number.
+    evaluation.block_size = 4096
     # Queries in the picture of ranked lists, and images shown of each.
     evaluation.pictured_queries = 12
     evaluation.pictured_images = 10
@@ -122,4 +139,43 @@ def get_config() -> ConfigDict:
     # Virtual devices on a machine without accelerator; 0: one per core, at most 8, as many as
     # divide both batch sizes.
     config.num_cpu_devices = 0
+    return config
+
+
+def debug(config: Any, name: str) -> ConfigDict:
+    """A config made small: two dozen rendered people in data/<name>_debug, a run of a minute."""
+    data, model, losses = config.data, config.model, config.losses
+    data.dir = f"data/{name}_debug"
+    data.render.train_persons = 16
+    data.render.test_persons = 8
+    data.render.images_per_person = 4
+    data.render.image_height = 64
+    data.image_height, data.image_width = 64, 32
+    data.validation_fraction = 0.2
+    model.backbone = "resnet_tiny"
+    model.attention_width = 8
+    model.projection_widths = (32, 16)
+    model.attribute_widths = (32, 16)
+    for key in losses:
+        if isinstance(losses[key], ConfigDict):
+            losses[key].start_epoch = min(losses[key].start_epoch, 1.0)
+            losses[key].warmup_epochs = 0.0
+    config.optimizer.drop_epochs = ()
+    config.train.batch_size = 16
+    config.train.num_epochs = 4
+    config.train.eval_every_epochs = 2.0
+    config.train.log_every_steps = 4
+    config.train.checkpoint_every_steps = 5
+    config.eval.batch_size = 16
+    config.eval.pictured_queries = 4
+    config.eval.pictured_images = 4
+    return config
+
+
+def with_presets(config: Any, preset: str, name: str) -> ConfigDict:
+    """The config itself for no preset, made small for "debug"; ValueError: another preset."""
+    if preset == "debug":
+        return debug(config, name)
+    if preset:
+        raise ValueError(f"preset {preset!r} of {name}.py: expected none or 'debug'")
     return config

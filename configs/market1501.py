@@ -9,6 +9,7 @@ Command: python train.py --config configs/market1501.py --workdir runs/market150
     --config.data.dir=DIR_OF_MARKET
 Score: rank-1 40.3, mAP 20.7 (published by AAIPR, unverified: from memory of the paper, not measured
 here).
+`:debug` is a run of a minute on a rendered look-alike of two dozen people.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config(preset: str = "") -> ConfigDict:
     """Staged training: images alone, then both streams, then the adversary."""
     config: Any = default.get_config()
     config.data.dir = "data/Market-1501"
@@ -36,4 +37,4 @@ def get_config() -> ConfigDict:
     config.optimizer.schedule = "drops"
     config.optimizer.drop_epochs = (200,)
     config.train.num_epochs = 260
-    return config
+    return default.with_presets(config, preset, "market1501")

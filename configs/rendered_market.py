@@ -41,27 +41,4 @@ def get_config(preset: str = "") -> ConfigDict:
 
     config.train.batch_size = 64
     config.train.num_epochs = 24
-    if preset == "debug":
-        data.dir = "data/rendered_market_debug"
-        data.render.train_persons = 16
-        data.render.test_persons = 8
-        data.render.images_per_person = 4
-        data.render.image_height = 64
-        data.image_height, data.image_width = 64, 32
-        data.validation_fraction = 0.2
-        model.backbone = "resnet_tiny"
-        model.attention_width = 8
-        model.projection_widths = (32, 16)
-        model.attribute_widths = (32, 16)
-        losses.adversary = default.loss(0.1, start_epoch=1)
-        config.train.batch_size = 16
-        config.train.num_epochs = 4
-        config.train.eval_every_epochs = 2.0
-        config.train.log_every_steps = 4
-        config.train.checkpoint_every_steps = 5
-        config.eval.batch_size = 16
-        config.eval.pictured_queries = 4
-        config.eval.pictured_images = 4
-    elif preset:
-        raise ValueError(f"preset {preset!r} of rendered_market.py: expected none or 'debug'")
-    return config
+    return default.with_presets(config, preset, "rendered_market")

@@ -19,8 +19,11 @@ PRESENT, ABSENT_CODE, UNKNOWN = 1, -1, 0
 # A value for `encode`: every column of the group is -1 (a top of no named colour).
 ABSENT = "absent"
 
-_FRAGMENT_BREAKS = re.compile(r"[,;.\n&]|\b(?:and|with|wearing|in|carrying|has)\b")
-_SEPARATORS = re.compile(r"[\s\-_:=]+")
+# Between the values of a group that has several at once: "black+blue".
+AND = "+"
+
+_BREAKING_WORDS = ("and", "with", "wearing", "in", "carrying", "has")
+_SEPARATORS = re.compile(r"[\s\-_:=+/]+")
 _NEGATIONS = ("no", "without", "not", "never")
 _FILLERS = ("a", "an", "the", "person", "is", "of", "who", "who's", "clothes", "clothing", "body")
 
@@ -31,6 +34,7 @@ class Group:
 
     values: one column each; of a `binary` group exactly two in ONE column, -1 for the first and +1
       for the second.
+    multiple: any number of the values may be present at once (two lower colours, a bag and a hat).
     said: how `describe` puts each value; by default the value itself ("no hat", "hat" for no, yes).
     nouns: if given, a value counts only with one of these words ("red top", never "red" alone).
     synonyms: further words for a value, {"man": "male"}.
@@ -39,6 +43,7 @@ class Group:
     name: str
     values: tuple[str, ...]
     binary: bool = False
+    multiple: bool = False
     said: tuple[str, ...] = ()
     nouns: tuple[str, ...] = ()
     synonyms: Mapping[str, str] = field(default_factory=dict)
@@ -46,8 +51,8 @@ class Group:
     def __post_init__(self) -> None:
         if len(self.values) < 2 or len(set(self.values)) < len(self.values):
             raise ValueError(f"group {self.name!r} needs two or more distinct values")
-        if self.binary and len(self.values) != 2:
-            raise ValueError(f"binary group {self.name!r} needs exactly two values")
+        if self.binary and (len(self.values) != 2 or self.multiple):
+            raise ValueError(f"binary group {self.name!r} needs exactly two values, one at a time")
         if self.said and len(self.said) != len(self.values):
             raise ValueError(f"group {self.name!r} says {len(self.said)} of its values")
         if ABSENT in self.values or set(self.synonyms.values()) - set(self.values):
@@ -64,9 +69,11 @@ class Group:
         return self.values == ("no", "yes")
 
     def say(self, value: str) -> str:
-        """The words of one value, or of ABSENT."""
+        """The words of one value, of several joined by AND, or of ABSENT."""
         if value == ABSENT:
             return f"no {self.title}"
+        if self.multiple and AND in value:
+            return AND.join(self.say(part) for part in value.split(AND))
         if self.said:
             return self.said[self.values.index(value)]
         if self.is_yes_no:
@@ -130,7 +137,8 @@ class Schema:
     def encode(self, values: Mapping[str, str | None]) -> np.ndarray:
         """(A,) int8 from {group: value, ABSENT or None}; a group left out or None is unknown.
 
-        ABSENT makes every column of a one-hot group -1. ValueError: unknown group or value.
+        ABSENT makes every column of a one-hot group -1; several values of a `multiple` group are
+        joined by AND. ValueError: unknown group or value.
         """
         unknown = set(values) - set(self.group_names)
         if unknown:
@@ -140,18 +148,22 @@ class Schema:
             value = values.get(group.name)
             if value is None:
                 continue
-            if value not in group.values and (group.binary or value != ABSENT):
-                raise ValueError(f"group {group.name!r} has no value {value!r}: {group.values}")
+            present = value.split(AND) if group.multiple else [value]
+            known = group.values if group.binary else (*group.values, ABSENT)
+            wrong = [part for part in present if part not in known]
+            if wrong:
+                raise ValueError(f"group {group.name!r} has no value {wrong[0]!r}: {group.values}")
             if group.binary:
                 vector[columns] = PRESENT if value == group.values[1] else ABSENT_CODE
             else:
-                vector[columns] = [PRESENT if v == value else ABSENT_CODE for v in group.values]
+                vector[columns] = [PRESENT if v in present else ABSENT_CODE for v in group.values]
         return vector
 
     def decode(self, vector: np.ndarray) -> dict[str, str | None]:
         """{group: value, ABSENT or None (unknown)} of an (A,) vector; the inverse of `encode`.
 
-        ValueError: a vector of another length, or several values of one group at once.
+        Several values of a `multiple` group are joined by AND. ValueError: a vector of another
+        length, or several values at once of a group that has one.
         """
         vector = np.asarray(vector)
         if vector.shape != (self.num_attributes,):
@@ -163,14 +175,36 @@ class Schema:
             if group.binary:
                 if codes[0] != UNKNOWN:
                     value = group.values[int(codes[0] > 0)]
-            elif (codes > 0).sum() > 1:
+            elif (codes > 0).sum() > 1 and not group.multiple:
                 raise ValueError(f"several values of group {group.name!r} are present at once")
             elif (codes > 0).any():
-                value = group.values[int(np.argmax(codes))]
+                value = AND.join(group.values[i] for i in np.flatnonzero(codes > 0))
             elif (codes < 0).all():
                 value = ABSENT
             decoded[group.name] = value
         return decoded
+
+    def understood(self, vector: np.ndarray) -> dict[str, str]:
+        """{group: what an (A,) vector says of it} of the groups that it knows anything of.
+
+        Unlike `decode` for any vector that `parse` gives: "backpack", "not umbrella" of a group
+        with several values at once.
+        """
+        known: dict[str, str] = {}
+        for group, columns in zip(self.groups, self.slices, strict=True):
+            codes = np.asarray(vector)[columns]
+            if not codes.any():
+                continue
+            if group.binary:
+                known[group.name] = group.values[int(codes[0] > 0)]
+                continue
+            present = [v for v, code in zip(group.values, codes, strict=True) if code > 0]
+            denied = [f"not {v}" for v, code in zip(group.values, codes, strict=True) if code < 0]
+            is_whole = bool(codes.all())
+            known[group.name] = AND.join(present if present and is_whole else present + denied)
+            if is_whole and not present:
+                known[group.name] = ABSENT
+        return known
 
     def describe(self, vector: np.ndarray, *, mention_absent: bool = True) -> str:
         """Readable text of an (A,) vector; unknown groups are not mentioned.
@@ -203,25 +237,40 @@ class Schema:
     def parse(self, text: str) -> np.ndarray:
         """(A,) int8 of a typed description; what it does not mention is unknown (0).
 
+        Of a `multiple` group only what is mentioned is known: "backpack" does not deny an umbrella,
+        "no umbrella" does.
+
         DataError: an unknown word (named, with the nearest known ones), a value said of the wrong
         thing, two values of one group, or a description that says nothing.
         """
         found: dict[str, str] = {}
-        for fragment in _FRAGMENT_BREAKS.split(text.lower()):
+        mentioned: dict[tuple[str, str], int] = {}
+        for fragment in self._fragment_breaks.split(text.lower()):
             words = self._chunks([word for word in _SEPARATORS.split(fragment) if word])
-            for group, value in self._read_fragment(words):
+            for group, value, code in self._read_fragment(words):
+                if group.multiple and value != ABSENT:
+                    if mentioned.setdefault((group.name, value), code) != code:
+                        raise DataError(
+                            f"the description {text!r} says both {group.say(value)!r} and 'no "
+                            f"{group.say(value)}': keep one of them"
+                        )
+                    continue
                 earlier = found.setdefault(group.name, value)
                 if earlier != value:
                     raise DataError(
                         f"the description {text!r} says both {group.say(earlier)!r} and "
                         f"{group.say(value)!r} ({group.title}): keep one of them"
                     )
-        if not found:
+        if not found and not mentioned:
             raise DataError(
                 f"the description {text!r} names no attribute: say for instance "
                 f"{self.describe(self._example())!r}"
             )
-        return self.encode(found)
+        vector = self.encode(found)
+        columns = {name: column for column, name in enumerate(self.attribute_names)}
+        for (group_name, value), code in mentioned.items():
+            vector[columns[f"{group_name}={value}"]] = code
+        return vector
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, for JSON."""
@@ -232,6 +281,7 @@ class Schema:
                     "name": group.name,
                     "values": list(group.values),
                     "binary": group.binary,
+                    "multiple": group.multiple,
                     "said": list(group.said),
                     "nouns": list(group.nouns),
                     "synonyms": dict(group.synonyms),
@@ -250,6 +300,7 @@ class Schema:
                     name=entry["name"],
                     values=tuple(entry["values"]),
                     binary=bool(entry["binary"]),
+                    multiple=bool(entry.get("multiple", False)),
                     said=tuple(entry["said"]),
                     nouns=tuple(entry["nouns"]),
                     synonyms=dict(entry["synonyms"]),
@@ -291,6 +342,13 @@ class Schema:
                 nouns.setdefault(" ".join(_SEPARATORS.split(word)), []).append(group)
         return nouns
 
+    @cached_property
+    def _fragment_breaks(self) -> re.Pattern[str]:
+        """What ends a fragment, but for words that are the schema's own ("no carrying")."""
+        own = {*self._lexicon, *self._nouns}
+        words = "|".join(word for word in _BREAKING_WORDS if word not in own)
+        return re.compile(rf"[,;.\n&]|\b(?:{words})\b" if words else r"[,;.\n&]")
+
     def _chunks(self, words: Sequence[str]) -> list[str]:
         """Joins the words of known runs ("upper colour"), longest first; drops fillers."""
         known = {*self._lexicon, *self._nouns, *_NEGATIONS}
@@ -310,9 +368,9 @@ class Schema:
             position += length
         return chunks
 
-    def _read_fragment(self, chunks: Sequence[str]) -> list[tuple[Group, str]]:
-        """The (group, value) pairs that a run of chunks between two commas asserts."""
-        asserted: list[tuple[Group, str]] = []
+    def _read_fragment(self, chunks: Sequence[str]) -> list[tuple[Group, str, int]]:
+        """What a run of chunks between two commas asserts: group, value, PRESENT or ABSENT_CODE."""
+        asserted: list[tuple[Group, str, int]] = []
         negated = False
         for position, chunk in enumerate(chunks):
             if chunk in _NEGATIONS:
@@ -327,11 +385,15 @@ class Schema:
                         + ", ".join(f"no {g.title}" for g in self._nouns[chunk])
                         + ") or leave it out"
                     )
-                meanings = [(group, ABSENT)]
-            elif negated:
-                meanings = [(group, _other_value(group, value)) for group, value in meanings]
+                meanings, negated = [(group, ABSENT)], False
+            for group, value in meanings:
+                if not negated:
+                    asserted.append((group, value, PRESENT))
+                elif group.multiple:
+                    asserted.append((group, value, ABSENT_CODE))
+                else:
+                    asserted.append((group, _other_value(group, value), PRESENT))
             negated = negated and not meanings
-            asserted += meanings
         if negated or (chunks and not asserted):
             raise DataError(
                 f"{' '.join(chunks)!r} says nothing of the person: name a value with it, or leave "
@@ -422,148 +484,3 @@ def _unknown_word(word: str, known: set[str]) -> str:
         else f"known words are {', '.join(sorted(known))}"
     )
     return f"unknown word {word!r} in the description: {hint}"
-
-
-_UPPER_COLOURS = ("black", "white", "red", "purple", "yellow", "gray", "blue", "green")
-_LOWER_COLOURS = (
-    "black",
-    "white",
-    "pink",
-    "purple",
-    "yellow",
-    "gray",
-    "blue",
-    "green",
-    "brown",
-)
-_UPPER_NOUNS = (
-    "top",
-    "upper",
-    "shirt",
-    "t shirt",
-    "tshirt",
-    "jacket",
-    "coat",
-    "sweater",
-    "upper body",
-)
-_LOWER_NOUNS = (
-    "trousers",
-    "lower",
-    "pants",
-    "jeans",
-    "shorts",
-    "dress",
-    "skirt",
-    "lower body",
-)
-_GREY = {"grey": "gray"}
-
-MARKET_SCHEMA = Schema(
-    name="market1501",
-    groups=(
-        Group(
-            "age",
-            ("young", "teenager", "adult", "old"),
-            synonyms={
-                "child": "young",
-                "teen": "teenager",
-                "teenage": "teenager",
-                "elderly": "old",
-            },
-        ),
-        Group(
-            "gender",
-            ("male", "female"),
-            binary=True,
-            synonyms={"man": "male", "boy": "male", "woman": "female", "girl": "female"},
-        ),
-        Group(
-            "hair",
-            ("short", "long"),
-            binary=True,
-            said=("short hair", "long hair"),
-            nouns=("hair", "haired"),
-        ),
-        Group(
-            "sleeve",
-            ("long", "short"),
-            binary=True,
-            said=("long-sleeved", "short-sleeved"),
-            nouns=("sleeves", "sleeve", "sleeved"),
-        ),
-        Group(
-            "lower_length",
-            ("long", "short"),
-            binary=True,
-            nouns=_LOWER_NOUNS,
-            synonyms={"shorts": "short"},
-        ),
-        Group(
-            "lower_type",
-            ("dress", "pants"),
-            binary=True,
-            said=("dress", "trousers"),
-            synonyms={"skirt": "dress", "trousers": "pants", "jeans": "pants", "shorts": "pants"},
-        ),
-        Group("hat", ("no", "yes"), binary=True, synonyms={"cap": "yes", "hats": "yes"}),
-        Group("backpack", ("no", "yes"), binary=True, synonyms={"rucksack": "yes"}),
-        Group("bag", ("no", "yes"), binary=True, synonyms={"shoulder bag": "yes"}),
-        Group("handbag", ("no", "yes"), binary=True, synonyms={"hand bag": "yes", "purse": "yes"}),
-        Group("upper_colour", _UPPER_COLOURS, nouns=_UPPER_NOUNS, synonyms=_GREY),
-        Group("lower_colour", _LOWER_COLOURS, nouns=_LOWER_NOUNS, synonyms=_GREY),
-    ),
-    phrases=(
-        (("age", "gender"), ""),
-        (("sleeve", "upper_colour"), "top"),
-        (("lower_length", "lower_colour", "lower_type"), "lower"),
-    ),
-)
-
-# The label file's two-valued fields (1, 2) and the group whose values they are, in that order.
-_MARKET_BINARY_FIELDS = {
-    "gender": "gender",
-    "hair": "hair",
-    "up": "sleeve",
-    "down": "lower_length",
-    "clothes": "lower_type",
-    "hat": "hat",
-    "backpack": "backpack",
-    "bag": "bag",
-    "handbag": "handbag",
-}
-
-# The raw field of each of the A columns ("age" is one field of four columns), and the 27 fields.
-_MARKET_COLUMN_FIELDS = (
-    *("age",) * 4,
-    *_MARKET_BINARY_FIELDS,
-    *(f"up{colour}" for colour in _UPPER_COLOURS),
-    *(f"down{colour}" for colour in _LOWER_COLOURS),
-)
-MARKET_FIELDS = tuple(dict.fromkeys(_MARKET_COLUMN_FIELDS))
-
-
-def market_field_range(name: str) -> tuple[int, int]:
-    """Smallest and largest value of one of the 27 raw fields."""
-    return (1, 4) if name == "age" else (1, 2)
-
-
-def market_fields_to_attributes(fields: Mapping[str, int]) -> np.ndarray:
-    """(30,) int8 of the 27 raw Market-1501 fields (values 1 / 2, age 1..4); nothing is unknown."""
-    codes = [(fields["age"] == age) for age in range(1, 5)] + [
-        fields[name] == 2 for name in _MARKET_COLUMN_FIELDS[4:]
-    ]
-    return np.where(codes, PRESENT, ABSENT_CODE).astype(np.int8)
-
-
-def attributes_to_market_fields(attributes: np.ndarray) -> dict[str, int]:
-    """The inverse of `market_fields_to_attributes`. ValueError: unknown columns, or not one age."""
-    attributes = np.asarray(attributes)
-    if attributes.shape != (len(_MARKET_COLUMN_FIELDS),) or not attributes.all():
-        raise ValueError("raw fields need a fully known Market-1501 attribute vector")
-    if (attributes[:4] > 0).sum() != 1:
-        raise ValueError("raw fields need exactly one age")
-    fields = {"age": int(np.argmax(attributes[:4])) + 1}
-    for name, code in zip(_MARKET_COLUMN_FIELDS[4:], attributes[4:], strict=True):
-        fields[name] = 2 if code > 0 else 1
-    return fields

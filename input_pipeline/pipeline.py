@@ -28,14 +28,32 @@ def shuffled_index(position: tf.Tensor, *, seed: int, num_examples: int) -> tf.T
     )
 
 
+def partial_description(
+    attributes: tf.Tensor, seed: tf.Tensor, *, group_sizes: Sequence[int], dropout: float
+) -> tf.Tensor:
+    """What a description says of attributes (A,) float32: with probability dropout not everything.
+
+    A partial description keeps m of the R groups, m drawn evenly from 1 to R - 1 and the groups
+    evenly too; the others become 0, unknown (ours). seed (2,) decides.
+    """
+    groups = len(group_sizes)
+    draws = tf.random.stateless_uniform([groups + 2], seed)
+    kept = 1 + tf.cast(draws[1] * (groups - 1), tf.int32)
+    place = tf.argsort(tf.argsort(draws[2:]))
+    is_kept = (place < kept) | (draws[0] >= dropout)
+    return attributes * tf.repeat(tf.cast(is_kept, tf.float32), list(group_sizes))
+
+
 def train_batches(
     images: Sequence[bytes],
     attributes: np.ndarray,
     label: np.ndarray,
     *,
+    group_sizes: Sequence[int],
     batch_size: int,
     image_size: tuple[int, int],
     augmentation: preprocessing.Augmentation,
+    description_dropout: float,
     seed: int,
     start_step: int = 0,
     host_index: int = 0,
@@ -44,19 +62,22 @@ def train_batches(
     """This host's share of the training batches from start_step on, without end.
 
     Args:
-        images: N encoded JPEG images.
+        images: N encoded images.
         attributes: (N, A) int8.
         label: (N,) int32.
+        group_sizes: (R,) columns of each attribute group.
         batch_size: of all hosts together.
         image_size: (H, W).
         augmentation: what is done to an image; its randomness is fixed by (seed, position).
+        description_dropout: share of descriptions that leave groups open.
         seed: of order and augmentation.
         start_step: number of steps already done.
         host_index: this host, 0 <= host_index < host_count.
         host_count: number of hosts.
 
     Yields:
-        image (B / hosts, H, W, 3) float32, attributes (B / hosts, A) float32, label (B / hosts,).
+        image (B / hosts, H, W, 3) float32, attributes and description (B / hosts, A) float32,
+        label (B / hosts,).
 
     Raises:
         DataError: no image, or a batch size that the hosts do not divide.
@@ -81,9 +102,19 @@ def train_batches(
         image = preprocessing.resize(image, height=height, width=width)
         image_seed = tf.stack([tf.constant(seed, tf.int64), position])
         image = preprocessing.augment(image, image_seed, augmentation)
+        description = all_attributes[index]
+        if description_dropout:
+            fold_in = tf.random.experimental.stateless_fold_in  # pyright: ignore
+            description = partial_description(
+                description,
+                fold_in(image_seed, 1),
+                group_sizes=group_sizes,
+                dropout=description_dropout,
+            )
         return {
             "image": preprocessing.normalise(image),
             "attributes": all_attributes[index],
+            "description": description,
             "label": all_labels[index],
         }
 
@@ -103,8 +134,8 @@ def image_batches(
     """
     height, width = image_size
 
-    def load(jpeg: tf.Tensor) -> tf.Tensor:
-        image = preprocessing.resize(preprocessing.decode(jpeg), height=height, width=width)
+    def load(encoded: tf.Tensor) -> tf.Tensor:
+        image = preprocessing.resize(preprocessing.decode(encoded), height=height, width=width)
         return preprocessing.normalise(image)
 
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(images, object))

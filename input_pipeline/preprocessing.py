@@ -33,9 +33,13 @@ class Augmentation:
     contrast: float = 0.0
 
 
-def decode(jpeg: tf.Tensor) -> tf.Tensor:
-    """JPEG bytes to uint8 (H, W, 3); a truncated image is an error, never a half-grey picture."""
-    return tf.io.decode_jpeg(jpeg, channels=3, try_recover_truncated=False)
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """JPEG, PNG, GIF or BMP bytes to uint8 (H, W, 3); of an animation the first picture.
+
+    A truncated image is an error, never a half-grey picture.
+    """
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, 3))
 
 
 def resize(image: tf.Tensor, *, height: int, width: int) -> tf.Tensor:

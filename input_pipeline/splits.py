@@ -2,24 +2,26 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from input_pipeline.attributes import Schema, carve_validation
-from input_pipeline.datasets.market1501.market1501 import Market1501Data, load_market1501
+from input_pipeline.attributes import Schema, carve_validation, category_labels
+from input_pipeline.datasets.listing import TEST_SPLITS, ReaderOptions
+from input_pipeline.datasets.load import load_data_set
+from input_pipeline.datasets.records import DataSet, Split
 from input_pipeline.errors import DataError
-from input_pipeline.rendering.layout import write_market_layout
+from input_pipeline.rendering.layout import write_layout
 
 
 @dataclass(frozen=True)
 class TrainSet:
     """Images to train on; N images, A attributes, K categories.
 
-    images: N encoded JPEGs. attributes: (N, A) int8. label: (N,) int32 in [0, K).
+    images: N encoded images. attributes: (N, A) int8. label: (N,) int32 in [0, K).
     categories: (K, A) int8.
     """
 
@@ -31,75 +33,134 @@ class TrainSet:
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """A gallery and the descriptions to rank it by; G images, Q queries.
+    """Images with what is known of them, and the descriptions among them; G images, Q categories.
 
-    images: G encoded JPEGs. label: (G,) int32, the query that each image matches, in [0, Q).
-    queries: (Q, A) int8. seen: (Q,) bool, whether the description occurs in the training split of
-    the benchmark (validation categories never do: they are held out).
+    Who is asked and what counts as right is a protocol's business.
+
+    images: G encoded images. file_name: G names. attributes: (G, A) int8. label: (G,) int32, the
+    category of each image, in [0, Q). person_id, camera_id: (G,) int32, -1 unknown. is_query: (G,)
+    bool, whether the data set counts the image among its query images.
+    categories: (Q, A) int8. seen: (Q,) bool, whether the description occurs in the training split
+    of the benchmark (carved validation categories never do: they are held out).
     """
 
     images: Sequence[bytes]
+    file_name: Sequence[str]
+    attributes: np.ndarray
     label: np.ndarray
-    queries: np.ndarray
+    person_id: np.ndarray
+    camera_id: np.ndarray
+    is_query: np.ndarray
+    categories: np.ndarray
     seen: np.ndarray
 
-    @property
-    def relevant(self) -> np.ndarray:
-        """(Q, G) bool."""
-        return self.label[None, :] == np.arange(len(self.queries))[:, None]
 
+def render_if_missing(data: Any, *, workers: int = 1) -> None:
+    """Renders the folder of a config's section `data` if that is asked for and it is not there.
 
-def load_data(
-    data_dir: str,
-    *,
-    prepared_dir: str,
-    skip_bad_images: bool,
-    render: Mapping[str, Any] | None = None,
-    workers: int = 1,
-) -> Market1501Data:
-    """The data set in a folder of the Market-1501 layout, rendered first if it shall be and is not.
-
-    render: train_persons, test_persons, images_per_person, image_height and seed of
-    `write_market_layout`; None, or train_persons 0, never renders.
+    DataError: the folder is there with other parameters, or the disk is full.
     """
-    if render and render["train_persons"]:
-        try:
-            write_market_layout(Path(data_dir), workers=workers, progress=sys.stderr, **render)
-        except DataError as error:
-            if not Path(data_dir).exists():
-                raise
-            raise DataError(
-                f"{error}, or set --config.data.render.train_persons=0 to read it as it is"
-            ) from error
-    return load_market1501(data_dir, prepared_dir=prepared_dir, skip_bad_images=skip_bad_images)
+    render = data.render.to_dict()
+    if not render["train_persons"]:
+        return
+    folder = Path(data.dir)
+    try:
+        write_layout(folder, layout=data.name, workers=workers, progress=sys.stderr, **render)
+    except DataError as error:
+        if not folder.exists():
+            raise
+        raise DataError(
+            f"{error}, or set --config.data.render.train_persons=0 to read it as it is"
+        ) from error
+
+
+def load_data(data: Any, *, data_dir: str | None = None, workers: int = 1) -> DataSet:
+    """The data set of a config's section `data`, rendered first if that is asked for.
+
+    data_dir: another folder of the same kind, which is never rendered.
+    """
+    if data_dir is None:
+        render_if_missing(data, workers=workers)
+    return load_data_set(
+        data.name,
+        data_dir or data.dir,
+        options=ReaderOptions.of(data),
+        prepared_dir=data.prepared_dir,
+        skip_bad_images=data.skip_bad_images,
+    )
 
 
 def train_and_validation(
-    data: Market1501Data, *, validation_fraction: float, seed: int
+    data: DataSet, *, validation_fraction: float, seed: int
 ) -> tuple[TrainSet, RetrievalSet | None]:
-    """The training split without its validation categories, and these as a set to rank.
+    """The training images, and a set to rank for choosing a model; the test set is never read.
 
-    Whole categories are held out, so that validation asks what the test asks: descriptions never
-    seen. Without a validation fraction the second is None.
+    A data set with a validation split of its own is validated on that. From any other whole
+    categories of the training split are held out, so that validation asks what the test asks:
+    descriptions never seen. Without a validation fraction the second is None.
     """
     split = data.read("train")
-    held_out = carve_validation(
-        split.label, len(data.train_categories), fraction=validation_fraction, seed=seed
-    )
+    if not len(split.images):
+        raise DataError(
+            f"{data.data_dir}: has no training image: expected at least one in the split 'train'"
+        )
+    known = data.listing.train_categories
+    if data.has("val") and validation_fraction:
+        validation = data.read("val")
+        seen = category_labels(data.listing.known_categories("val"), known) >= 0
+        return _train_set(split, known), _retrieval_set(data, [("val", validation)], seen)
+    held_out = carve_validation(split.label, len(known), fraction=validation_fraction, seed=seed)
     in_validation = held_out[split.label]
     present = np.isin(np.arange(len(held_out)), split.label)
-
-    def part(rows: np.ndarray, kept: np.ndarray) -> tuple[list[bytes], np.ndarray, np.ndarray]:
-        new_label = np.cumsum(kept, dtype=np.int32) - 1
-        images = [split.images[i] for i in np.flatnonzero(rows)]
-        return images, new_label[split.label[rows]], data.train_categories[kept]
-
-    images, label, kept_categories = part(~in_validation, present & ~held_out)
-    train = TrainSet(images, split.attributes[~in_validation], label, kept_categories)
+    train = _train_set(
+        _rows(split, ~in_validation, present & ~held_out), known[present & ~held_out]
+    )
     if not held_out.any():
         return train, None
-    images, label, queries = part(in_validation, held_out)
-    return train, RetrievalSet(images, label, queries, np.zeros(len(queries), bool))
+    validation = _rows(split, in_validation, held_out)
+    seen = np.zeros(held_out.sum(), bool)
+    return train, _retrieval_set(data, [("train", validation)], seen, known[held_out])
+
+
+def _rows(split: Split, rows: np.ndarray, kept: np.ndarray) -> Split:
+    """The rows (N,) bool of a split, labels counted among the kept (K,) bool categories alone."""
+    new_label = np.cumsum(kept, dtype=np.int32) - 1
+    return Split(
+        images=split.images[rows],
+        person_id=split.person_id[rows],
+        camera_id=split.camera_id[rows],
+        attributes=split.attributes[rows],
+        label=new_label[split.label[rows]],
+        file_name=[split.file_name[i] for i in np.flatnonzero(rows)],
+    )
+
+
+def _train_set(split: Split, categories: np.ndarray) -> TrainSet:
+    return TrainSet(list(split.images), split.attributes, split.label, categories)
+
+
+def _retrieval_set(
+    data: DataSet,
+    parts: Sequence[tuple[str, Split]],
+    seen: np.ndarray,
+    categories: np.ndarray | None = None,
+) -> RetrievalSet:
+    splits = [split for _, split in parts]
+    if categories is None:
+        categories = data.listing.known_categories(parts[0][0])
+    return RetrievalSet(
+        images=[image for split in splits for image in split.images],
+        file_name=[name for split in splits for name in split.file_name],
+        attributes=np.concatenate([split.attributes for split in splits]),
+        label=np.concatenate([split.label for split in splits]),
+        person_id=np.concatenate([split.person_id for split in splits]),
+        camera_id=np.concatenate([split.camera_id for split in splits]),
+        is_query=np.concatenate(
+            [np.full(len(split.images), name == "query") for name, split in parts]
+        ),
+        categories=categories,
+        seen=seen,
+    )
 
 
 def digest(train: TrainSet) -> str:
@@ -112,20 +173,19 @@ def digest(train: TrainSet) -> str:
     return content.hexdigest()[:16]
 
 
-def test_set(data: Market1501Data) -> RetrievalSet:
-    """One query per test category; the gallery is the gallery and the query images together."""
-    gallery, query = data.read("gallery"), data.read("query")
-    images = [*gallery.images, *query.images]
-    if not images or not len(data.test_categories):
+def test_set(data: DataSet) -> RetrievalSet:
+    """The gallery images, then the query images, and every description among them."""
+    parts = [(name, data.read(name)) for name in TEST_SPLITS]
+    images = sum(len(split.images) for _, split in parts)
+    if not images:
         raise DataError(
-            f"{data.data_dir}: {len(data.test_categories)} test queries and {len(images)} gallery "
-            "images; expected at least one of each, check bounding_box_test/ and query/"
+            f"{data.data_dir}: 0 test queries and 0 gallery images; expected at least one of each, "
+            "check the splits 'gallery' and 'query' (a CSV's 'test')"
         )
-    label = np.concatenate([gallery.label, query.label])
-    return RetrievalSet(images, label, data.test_categories, data.seen)
+    return _retrieval_set(data, parts, data.seen)
 
 
-def check_schema(data: Market1501Data, schema: Schema, *, source: str) -> None:
+def check_schema(data: DataSet, schema: Schema, *, source: str) -> None:
     """Raise DataError unless the data set has the attribute columns that a model was trained on."""
     if data.schema.attribute_names != schema.attribute_names:
         raise DataError(

@@ -12,12 +12,15 @@ from jsreid_jax.types import Array
 GENERATORS = ("attributes", "images", "both")
 
 
-def concept_loss(logits: Array, label: Array) -> Array:
+def concept_loss(logits: Array, label: Array, *, counts: Array | None = None) -> Array:
     """CE(W z, label) of one modality; with the same W for both it is the semantic consistency.
 
-    Losses 1 (images) and 2 (attributes) [paper]. logits (B, K), label (B,) -> ().
+    Losses 1 (images) and 2 (attributes) [paper]. Rows of `counts` (B,) bool that are False add
+    nothing, yet count in the mean, so that the mean over devices is the mean over the batch.
+    logits (B, K), label (B,) -> ().
     """
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label).mean()
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), label)
+    return losses.mean() if counts is None else (losses * counts).mean()
 
 
 def attribute_loss(logits: Array, attributes: Array) -> Array:
@@ -72,20 +75,24 @@ def consistency_loss(image: Array, attribute: Array) -> Array:
 def contrastive_loss(
     image: Array,
     attribute: Array,
-    label: Array,
+    attributes: Array,
+    description: Array,
     log_temperature: Array,
     *,
     axis_name: str | None = None,
 ) -> Array:
     """Symmetric supervised InfoNCE between images and descriptions (loss 5 [paper's summary]).
 
-    Positives are all pairs of one category. With an axis name the other modality is gathered from
-    all devices, so that the global batch serves as negatives whatever the number of devices.
+    Positives are all pairs of an image and a description that is true of it: pairs of one category,
+    or all that a partial description leaves open (ours). With an axis name the other modality is
+    gathered from all devices, so that the global batch serves as negatives whatever the number of
+    devices.
 
     Args:
-        image: (B, D), unit length.
-        attribute: (B, D), unit length.
-        label: (B,).
+        image: (B, D), unit length, of people with attributes (B, A).
+        attribute: (B, D), unit length, of description (B, A).
+        attributes: (B, A), +1, -1, 0 unknown.
+        description: (B, A), the same of what is said.
         log_temperature: ().
         axis_name: device axis, or None on one device.
     """
@@ -93,11 +100,20 @@ def contrastive_loss(
     def gather(x: Array) -> Array:
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
-    positives = (label[:, None] == gather(label)[None, :]).astype(jnp.float32)
-    positives = positives / positives.sum(axis=1, keepdims=True)
-
-    def one_way(anchors: Array, others: Array) -> Array:
+    def one_way(anchors: Array, others: Array, positives: Array) -> Array:
+        positives = positives / positives.sum(axis=1, keepdims=True)
         logits = anchors @ gather(others).T * jnp.exp(-log_temperature)
         return -(positives * jax.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
 
-    return 0.5 * (one_way(image, attribute) + one_way(attribute, image))
+    of_image = is_true_of(gather(description), attributes).T
+    of_description = is_true_of(description, gather(attributes))
+    return 0.5 * (one_way(image, attribute, of_image) + one_way(attribute, image, of_description))
+
+
+def is_true_of(description: Array, attributes: Array) -> Array:
+    """(B, B') 1.0 where all that description (B, A) says holds of attributes (B', A), else 0.0.
+
+    Both coded +1, -1, 0 unknown; what is not known of the attributes does not hold.
+    """
+    said = jnp.abs(description).sum(axis=-1, keepdims=True)
+    return (description @ attributes.T == said).astype(jnp.float32)

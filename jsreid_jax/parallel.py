@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jsreid_jax.types import Array, PyTree, TrainState
@@ -70,9 +71,28 @@ def parallel_step(
     )
 
 
-def parallel_apply(function: Callable[[PyTree, Array], Array]) -> Callable[[PyTree, Array], Array]:
+def parallel_apply(
+    function: Callable[[PyTree, PyTree], PyTree], *, devices: Devices | None = None
+) -> Callable[[PyTree, PyTree], PyTree]:
     """Run function(variables, (B / N, ...)) on all devices: (N, B / N, ...) in and out."""
-    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+    return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=devices)
+
+
+def per_device(array: jax.Array) -> list[np.ndarray]:
+    """The rows of an array (N, ...) with one row per local device, without joining them.
+
+    Waits until they are computed. Rows of CPU devices are not copied.
+    """
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [np.asarray(shard.data)[0] for shard in shards]
+
+
+def from_all_hosts(array: np.ndarray) -> np.ndarray:
+    """(hosts, ...) of every host's array, which must be of one shape and of at most 32 bits.
+
+    All hosts must call it.
+    """
+    return multihost_utils.process_allgather(array)
 
 
 def assert_replicas_identical(tree: PyTree) -> None:

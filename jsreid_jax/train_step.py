@@ -112,9 +112,13 @@ def embedder_losses(
     group_prediction = jnp.zeros(())
     if embeddings.group_logits is not None:
         group_prediction = losses.attribute_loss(embeddings.group_logits, batch.attributes)
+    is_whole = jnp.all(batch.description == batch.attributes, axis=-1)
     return {
         "image_concept": losses.concept_loss(embeddings.image_logits, batch.label),
-        "attribute_concept": losses.concept_loss(embeddings.attribute_logits, batch.label),
+        # A partial description fits several categories: it has none to be classified as.
+        "attribute_concept": losses.concept_loss(
+            embeddings.attribute_logits, batch.label, counts=is_whole
+        ),
         "adversary": losses.generator_loss(
             discriminate(game, discriminator_params, embeddings.image, batch.label),
             discriminate(game, discriminator_params, embeddings.attribute, batch.label),
@@ -124,7 +128,8 @@ def embedder_losses(
         "contrastive": losses.contrastive_loss(
             embeddings.image,
             embeddings.attribute,
-            batch.label,
+            batch.attributes,
+            batch.description,
             log_temperature,
             axis_name=options.axis_name,
         ),
@@ -132,7 +137,7 @@ def embedder_losses(
         "attribute_head": 0.5
         * (
             losses.attribute_loss(embeddings.image_attribute_logits, batch.attributes)
-            + losses.attribute_loss(embeddings.attribute_attribute_logits, batch.attributes)
+            + losses.attribute_loss(embeddings.attribute_attribute_logits, batch.description)
         ),
     }
 
@@ -195,7 +200,7 @@ def train_step(
         return game.embedder.apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch.image,
-            batch.attributes,
+            batch.description,
             train=True,
             mutable=["batch_stats"],
         )

@@ -21,12 +21,15 @@ class Batch:
     """One training batch of a device: images with the descriptions of the people in them.
 
     image: (B, H, W, 3) float32, normalised.
-    attributes: (B, A) float32, +1 present, -1 absent, 0 unknown.
+    attributes: (B, A) float32, +1 present, -1 absent, 0 unknown: what is known of the person.
+    description: (B, A) float32, what the attribute stream is told: attributes, or only some groups
+        of them (description dropout).
     label: (B,) int32, index of the description among the K training categories.
     """
 
     image: Array
     attributes: Array
+    description: Array
     label: Array
 
 

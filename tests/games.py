@@ -62,9 +62,12 @@ def make_options(weights: dict[str, float] | None = None, **fields) -> StepOptio
 
 def make_batch(seed: int, size: int = 16, image_size=IMAGE_SIZE) -> Batch:
     rng = np.random.default_rng(seed)
+    image = rng.normal(size=(size, *image_size, 3)).astype(np.float32)
+    attributes = rng.choice([-1.0, 0.0, 1.0], (size, sum(GROUP_SIZES))).astype(np.float32)
     return Batch(
-        image=rng.normal(size=(size, *image_size, 3)).astype(np.float32),  # pyright: ignore
-        attributes=rng.choice([-1.0, 0.0, 1.0], (size, sum(GROUP_SIZES))).astype(np.float32),  # pyright: ignore
+        image=image,  # pyright: ignore
+        attributes=attributes,  # pyright: ignore
+        description=attributes,  # pyright: ignore
         label=rng.integers(0, NUM_CATEGORIES, size).astype(np.int32),  # pyright: ignore
     )
 

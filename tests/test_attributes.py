@@ -7,14 +7,16 @@ import pytest
 
 from input_pipeline.attributes import (
     ABSENT,
-    MARKET_FIELDS,
-    MARKET_SCHEMA,
     Group,
     Schema,
-    attributes_to_market_fields,
     carve_validation,
     categories,
     category_labels,
+)
+from input_pipeline.datasets.market1501.schema import (
+    MARKET_FIELDS,
+    MARKET_SCHEMA,
+    attributes_to_market_fields,
     market_field_range,
     market_fields_to_attributes,
 )
@@ -232,3 +234,56 @@ def test_carve_validation():
         carve_validation(labels, 50, fraction=1.0, seed=3)
     with pytest.raises(DataError, match="two or more"):
         carve_validation(np.array([1, 1]), 50, fraction=0.5, seed=3)
+
+
+SEVERAL = Schema(
+    name="several",
+    groups=(
+        Group("gender", ("male", "female"), binary=True),
+        Group("lower_colour", ("black", "blue", "red"), multiple=True, nouns=("lower", "jeans")),
+        Group("carrying", ("backpack", "umbrella", "folder"), multiple=True),
+    ),
+)
+
+
+def test_a_group_may_have_several_values_at_once():
+    values = {"gender": "male", "lower_colour": "black+red", "carrying": ABSENT}
+    vector = SEVERAL.encode(values)
+    assert vector.tolist() == [-1, 1, -1, 1, -1, -1, -1]
+    assert SEVERAL.decode(vector) == values
+    assert SEVERAL.describe(vector) == "male, black+red lower, no carrying"
+    with pytest.raises(ValueError, match="no value 'pink'"):
+        SEVERAL.encode({"lower_colour": "black+pink"})
+    with pytest.raises(ValueError, match="one at a time"):
+        Group("hat", ("no", "yes"), binary=True, multiple=True)
+    assert Schema.from_dict(json.loads(json.dumps(SEVERAL.to_dict()))) == SEVERAL
+
+
+@pytest.mark.parametrize(
+    ("text", "vector"),
+    [
+        ("backpack", [0, 0, 0, 0, 1, 0, 0]),
+        ("backpack, folder, no umbrella", [0, 0, 0, 0, 1, -1, 1]),
+        ("female, black/red lower", [1, 1, 0, 1, 0, 0, 0]),
+        ("blue jeans, no carrying", [0, 0, 1, 0, -1, -1, -1]),
+    ],
+)
+def test_a_typed_query_denies_only_what_it_says(text, vector):
+    assert SEVERAL.parse(text).tolist() == vector
+
+
+def test_what_was_understood_is_said_back():
+    understood = SEVERAL.understood(SEVERAL.parse("female, backpack, no umbrella"))
+    assert understood == {"gender": "female", "carrying": "backpack+not umbrella"}
+    assert SEVERAL.understood(SEVERAL.parse("no carrying, red lower")) == {
+        "lower_colour": "red",
+        "carrying": ABSENT,
+    }
+    with pytest.raises(DataError, match="says both 'umbrella' and 'no umbrella'"):
+        SEVERAL.parse("umbrella, no umbrella")
+    vector = MARKET_SCHEMA.parse("female, long hair, red upper")
+    assert MARKET_SCHEMA.understood(vector) == {
+        "gender": "female",
+        "hair": "long",
+        "upper_colour": "red",
+    }

@@ -1,3 +1,4 @@
+import functools
 import importlib
 import json
 import re
@@ -5,17 +6,32 @@ from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
+from pictures_of_noise import noise_crop, noise_jpeg
 
 import experiment
-from configs import default, market1501, rendered_market
-from input_pipeline.attributes import MARKET_SCHEMA
+from configs import default, duke, folder, market1501, pa100k, peta, rendered_market
+from input_pipeline import pipeline, preprocessing, splits
+from input_pipeline.datasets.load import BUILDERS
+from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
+from input_pipeline.datasets.readers import READERS
+from input_pipeline.rendering import render
+from input_pipeline.rendering.layouts import LAYOUTS
+from jsreid_jax import protocols
 from jsreid_jax.errors import ModelError
 from jsreid_jax.train_step import LOSS_NAMES
 
+MODULES = {
+    "duke": duke,
+    "folder": folder,
+    "market1501": market1501,
+    "pa100k": pa100k,
+    "peta": peta,
+    "rendered_market": rendered_market,
+}
 ALL = {
-    "market1501": market1501.get_config,
-    "rendered_market": rendered_market.get_config,
-    "rendered_market:debug": lambda: rendered_market.get_config("debug"),
+    f"{name}{preset and ':'}{preset}": functools.partial(module.get_config, preset)
+    for name, module in MODULES.items()
+    for preset in ("", "debug")
 }
 
 
@@ -37,14 +53,21 @@ def test_every_config_is_a_difference_to_the_default(name):
     assert {f"{loss}.weight" for loss in LOSS_NAMES} <= field_names(config.losses)
 
 
-@pytest.mark.parametrize("name", ["default", "rendered_market", "market1501"])
+def test_every_config_file_is_tested(root):
+    files = {file.stem for file in (root / "configs").glob("*.py")} - {"__init__", "default"}
+    assert files == set(MODULES)
+    assert {module.get_config().data.name for module in MODULES.values()} == set(READERS)
+    assert set(READERS) == set(BUILDERS) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("name", ["default", *MODULES])
 def test_docstrings_say_what_a_config_is_of(name):
     module = importlib.import_module(f"configs.{name}")
     assert module.__doc__
     if name != "default":
-        assert "Paper:" in module.__doc__
+        assert ("Paper:" in module.__doc__) == (name != "folder")
         assert f"python train.py --config configs/{name}.py" in module.__doc__
-    if name == "market1501":
+    if name in ("duke", "market1501", "pa100k", "peta"):
         assert "unverified" in module.__doc__
 
 
@@ -63,9 +86,48 @@ def test_every_field_of_the_default_has_a_comment(root):
     assert [lines[i] for i in fields if not is_explained(i)] == []
 
 
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match="'large'"):
-        rendered_market.get_config("large")
+@pytest.mark.parametrize("name", MODULES)
+def test_an_unknown_preset_is_refused(name):
+    with pytest.raises(ValueError, match=f"'large' of {name}.py"):
+        MODULES[name].get_config("large")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_debug_reads_a_look_alike_of_its_benchmark(name, tmp_path, monkeypatch):
+    """Render, check, prepare, train and rank sets: all that a run asks of the data."""
+    monkeypatch.setattr(render, "render_crop", noise_crop)
+    monkeypatch.setattr(render, "render_jpeg", noise_jpeg)
+    config: Any = MODULES[name].get_config("debug")
+    experiment.check_config(config)
+    config.data.dir = str(tmp_path / "data")
+    data = splits.load_data(config.data)
+    assert data.listing.reader == config.data.name and data.listing.is_rendered
+    assert data.listing.failed_facts() == []
+    train, validation = splits.train_and_validation(
+        data, validation_fraction=config.data.validation_fraction, seed=config.seed
+    )
+    assert len(train.images) >= config.train.batch_size and validation is not None
+    batch = next(
+        pipeline.train_batches(
+            train.images,
+            train.attributes,
+            train.label,
+            group_sizes=data.schema.group_sizes,
+            batch_size=config.train.batch_size,
+            image_size=experiment.image_size(config),
+            augmentation=preprocessing.Augmentation(),
+            description_dropout=0.5,
+            seed=0,
+        )
+    )
+    assert batch["image"].shape == (config.train.batch_size, 64, 32, 3)
+    test = splits.test_set(data)
+    assert 0 < test.seen.sum() < len(test.seen) or (~test.seen).all()
+    for images in (test, validation):
+        task = protocols.create_task("category", experiment.candidates(images))
+        assert all(len(row) for row in protocols.rows_of(task.positives))
+    description = data.schema.describe(test.categories[0], mention_absent=False)
+    assert description and data.schema.parse(description).any()
 
 
 def test_epochs_become_steps_once():

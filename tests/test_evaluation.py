@@ -1,9 +1,13 @@
+import dataclasses
+
 import jax
 import numpy as np
+import pytest
 from games import make_batch, make_game, make_state
 
 from input_pipeline import device_batches, pipeline
 from jsreid_jax import evaluation, parallel
+from jsreid_jax.protocols import Candidates, Task, create_task
 
 
 def test_padding_never_reaches_the_ranking():
@@ -45,9 +49,58 @@ def test_mirrored_images_embed_alike():
     np.testing.assert_allclose(embed(averaged, image), both, atol=1e-5)
 
 
-def test_scores_are_cosines():
-    queries, gallery = np.array([[1.0, 0.0]]), np.array([[0.6, 0.8], [0.0, -1.0]])
-    np.testing.assert_allclose(evaluation.cosine_scores(queries, gallery), [[0.6, 0.0]])
+def small_task() -> tuple[Task, np.ndarray]:
+    """Three descriptions of two groups, one unseen; five images in another order than matches."""
+    categories = np.array([[1, -1, -1], [1, 1, -1], [-1, -1, 1]], np.int8)
+    label = np.array([1, 0, 2, 0, 1])
+    nobody = np.full(5, -1)
+    candidates = Candidates(categories[label], label, nobody, nobody, label < 0, categories)
+    return create_task("category", candidates), np.array([True, True, False])
+
+
+def test_judgement_of_a_hand_checked_ranking():
+    task, seen = small_task()
+    # Image i scores images[i] @ query: rankings 1 0 2 3 4, then 4 3 2 0 1, then 0 1 2 3 4.
+    queries = np.eye(3, dtype=np.float32)
+    gallery = np.array(
+        [[0.8, 0.2, 0.9], [0.9, 0.1, 0.8], [0.7, 0.3, 0.7], [0.6, 0.4, 0.6], [0.5, 0.5, 0.5]],
+        np.float32,
+    )
+    judgement = evaluation.judge(task, queries, gallery, seen, block_size=2, top_k=3)
+    assert judgement.top.tolist() == [[1, 0, 2], [4, 3, 2], [0, 1, 2]]
+    assert judgement.per_query["rank1"].tolist() == [1.0, 1.0, 0.0]
+    first, second, third = (1 / 1 + 2 / 4) / 2, (1 / 1 + 2 / 4) / 2, 1 / 3
+    assert judgement.per_query["AP_step"].tolist() == pytest.approx([first, second, third])
+    assert judgement.metrics["seen"]["mAP"] == judgement.metrics["seen"]["mAP_step"]
+    assert judgement.metrics["unseen"]["mAP"] == pytest.approx(third)
+    assert judgement.metrics["all"]["valid_queries"] == 3
+    assert judgement.cmc["all"][:3] == pytest.approx([2 / 3, 2 / 3, 1.0])
+    assert judgement.cmc["unseen"][:4] == [0.0, 0.0, 1.0, 1.0]
+    # The wrong first image of query 2 is image 0: both groups differ.
+    attributes = np.array([[1, 1, -1], [1, -1, -1], [-1, -1, 1], [1, -1, -1], [1, 1, -1]])
+    wrong = evaluation.wrong_top1(task, judgement, attributes, ("hat", "colour"), (1, 2))
+    assert wrong == {"count": 1, "groups": {"hat": 1.0, "colour": 1.0}}
+    attributes[0] = [-1, 0, 0]
+    wrong = evaluation.wrong_top1(task, judgement, attributes, ("hat", "colour"), (1, 2))
+    assert wrong["groups"]["hat"] == 0.0 and np.isnan(wrong["groups"]["colour"])
+
+
+def test_a_protocol_decides_which_average_precision_is_called_map():
+    task, seen = small_task()
+    asmr = dataclasses.replace(task, average_precision="trapezoid")
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    step = evaluation.judge(task, queries, gallery, seen, block_size=8)
+    trapezoid = evaluation.judge(asmr, queries, gallery, seen, block_size=8)
+    assert step.metrics["all"]["mAP"] == trapezoid.metrics["all"]["mAP_step"]
+    assert trapezoid.metrics["all"]["mAP"] == step.metrics["all"]["mAP_trapezoid"]
+    assert step.metrics["all"]["mAP_step"] != step.metrics["all"]["mAP_trapezoid"]
+    spans = evaluation.bootstrap(trapezoid, seen, average_precision="trapezoid", seed=0)
+    assert spans["all"]["mAP"] == spans["all"]["mAP_trapezoid"]
+    low, high = spans["all"]["mAP"]
+    assert low <= trapezoid.metrics["all"]["mAP"] <= high
+    # One query has no spread.
+    assert np.isnan(spans["unseen"]["mAP"]).all()
 
 
 def test_batches_arrive_on_their_devices_in_order():

@@ -6,27 +6,28 @@ import numpy as np
 import pytest
 import scipy.io
 
-from input_pipeline.attributes import MARKET_FIELDS
-from input_pipeline.datasets.market1501.label_file import (
-    LABEL_FILE_NAME,
-    MarketLabels,
-    category_facts,
+from input_pipeline.datasets.market1501.folder import (
+    MARKET_LABEL_FILE,
     read_market_labels,
     write_market_labels,
 )
+from input_pipeline.datasets.market1501.schema import MARKET_FIELDS
+from input_pipeline.datasets.person_labels import PersonLabels, category_facts
 from input_pipeline.errors import DataError
+
+LABEL_FILE_NAME = MARKET_LABEL_FILE.name
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "labels" / LABEL_FILE_NAME
 needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"the published {REAL} is not here")
 
 
-def some_labels(count: int = 3) -> MarketLabels:
+def some_labels(count: int = 3) -> PersonLabels:
     rng = np.random.default_rng(0)
 
     def person() -> dict[str, int]:
         return {name: int(rng.integers(1, 3)) for name in MARKET_FIELDS}
 
-    return MarketLabels(
+    return PersonLabels(
         train={2 * i + 2: person() for i in range(count)},
         test={2 * i + 1: person() for i in range(count)},
     )
@@ -71,7 +72,7 @@ def test_field_order_does_not_matter(tmp_path):
 
 @needs_real
 def test_published_counts():
-    assert category_facts(read_market_labels(REAL)) == {
+    assert category_facts(MARKET_LABEL_FILE, read_market_labels(REAL)) == {
         "train_persons": 751,
         "test_persons": 750,
         "train_categories": 508,

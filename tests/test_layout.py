@@ -1,5 +1,6 @@
 """The rendered folder: whole or absent, same bytes for any number of workers, Market's layout."""
 
+import dataclasses
 import errno
 import json
 import re
@@ -16,12 +17,19 @@ import cv2
 import numpy as np
 import pytest
 
-from input_pipeline.datasets.market1501.folder import read_market_folder
-from input_pipeline.datasets.market1501.label_file import category_facts, read_market_labels
+from input_pipeline.datasets.market1501.folder import (
+    MARKET_LABEL_FILE,
+    read_market_folder,
+    read_market_labels,
+)
+from input_pipeline.datasets.person_folders import FOLDERS
+from input_pipeline.datasets.person_labels import category_facts
 from input_pipeline.errors import DataError
 from input_pipeline.rendering import __main__ as command
 from input_pipeline.rendering import layout, render
-from input_pipeline.rendering.layout import plan_images, write_market_layout
+from input_pipeline.rendering.layout import write_layout
+from input_pipeline.rendering.layouts.market import MARKET_LAYOUT, plan_images
+from input_pipeline.rendering.plan import PersonFiles, PlannedImage
 from input_pipeline.rendering.population import draw_population
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,8 +56,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("layout") / "data"
-    assert write_market_layout(out, **SMALL, workers=1)
+    assert write_layout(out, **SMALL, workers=1)
     return out
+
+
+def replace_plan(monkeypatch, plan) -> None:
+    """Another plan in place of Market's."""
+    changed = dataclasses.replace(MARKET_LAYOUT, plan=plan)
+    monkeypatch.setitem(layout.LAYOUTS, "market1501", changed)
 
 
 @pytest.fixture
@@ -63,12 +77,12 @@ def cheap_renderer(monkeypatch):
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_same_bytes_for_any_number_of_workers(rendered, tmp_path, workers):
-    write_market_layout(tmp_path / "data", **SMALL, workers=workers)
+    write_layout(tmp_path / "data", **SMALL, workers=workers)
     assert contents(tmp_path / "data") == contents(rendered)
 
 
 def test_another_seed_gives_other_images_and_persons(rendered, tmp_path):
-    write_market_layout(tmp_path / "data", **SMALL, workers=1, seed=1)
+    write_layout(tmp_path / "data", **SMALL, workers=1, seed=1)
     assert not set(contents(tmp_path / "data").values()) & set(contents(rendered).values())
 
 
@@ -78,7 +92,7 @@ def test_layout_is_that_of_market(rendered):
     ]  # fmt: skip
     labels = read_market_labels(rendered / "market_attribute.mat")
     assert labels == draw_population(seed=0, train_persons=4, test_persons=4)
-    seen = {folder: Counter() for folder in layout.IMAGE_FOLDERS}
+    seen = {folder: Counter() for folder in FOLDERS.values()}
     for folder, counts in seen.items():
         for file in (rendered / folder).iterdir():
             match = NAME.fullmatch(file.name)
@@ -99,17 +113,17 @@ def test_manifest_counts_are_those_that_the_reader_finds(rendered):
         "seed": 0,
         "attributes": "drawn",
         "renderer": layout.RENDERER_VERSION,
+        "layout": "market1501",
     }
     folder = read_market_folder(rendered)
     assert folder.is_rendered
-    assert dict(folder.facts) == {
-        name: count for name, count in manifest["facts"].items() if name != "distractor_images"
-    }
+    assert dict(folder.facts) == manifest["facts"] and folder.failed_facts() == []
+    assert folder.facts["train_images"] == 12 and folder.facts["gallery_images"] == 8
 
 
 def test_a_fifth_of_the_test_images_are_queries_of_different_cameras():
     labels = draw_population(seed=0, train_persons=4, test_persons=30)
-    plan = plan_images(labels, images_per_person=8, seed=0)
+    plan = plan_images(labels, 8, 0)
     test = [person for person in plan if person.person_id in labels.test]
     for person in test:
         queries = [image for image in person.images if image.path.startswith("query/")]
@@ -122,9 +136,9 @@ def test_a_fifth_of_the_test_images_are_queries_of_different_cameras():
 
 
 def test_nothing_to_do_the_second_time(rendered, monkeypatch, capsys):
-    monkeypatch.setattr(layout, "plan_images", None)
+    replace_plan(monkeypatch, None)
     before = contents(rendered)
-    assert not write_market_layout(rendered, **SMALL, workers=1, progress=sys.stderr)
+    assert not write_layout(rendered, **SMALL, workers=1, progress=sys.stderr)
     assert "already rendered" in capsys.readouterr().err
     assert contents(rendered) == before
 
@@ -140,7 +154,7 @@ def test_nothing_to_do_the_second_time(rendered, monkeypatch, capsys):
 def test_other_parameters_do_not_overwrite(rendered, changed, message):
     before = contents(rendered)
     with pytest.raises(DataError, match=message):
-        write_market_layout(rendered, **(SMALL | changed))
+        write_layout(rendered, **(SMALL | changed))
     assert contents(rendered) == before
 
 
@@ -150,13 +164,13 @@ def test_foreign_folder_and_file_are_not_touched(tmp_path, cheap_renderer):
     (tmp_path / "file").write_text("words")
     for name in ("mine", "file"):
         with pytest.raises(DataError, match="is not a rendered folder"):
-            write_market_layout(tmp_path / name, **SMALL, workers=1)
+            write_layout(tmp_path / name, **SMALL, workers=1)
     with pytest.raises(DataError, match="cannot be written"):
-        write_market_layout(tmp_path / "file" / "below", **SMALL, workers=1)
+        write_layout(tmp_path / "file" / "below", **SMALL, workers=1)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
     (tmp_path / "mine" / "manifest.json").write_text("{}")
     with pytest.raises(DataError, match="is damaged"):
-        write_market_layout(tmp_path / "mine", **SMALL, workers=1)
+        write_layout(tmp_path / "mine", **SMALL, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -178,19 +192,19 @@ def test_nothing_is_left_after_an_error(tmp_path, monkeypatch, error, raised, me
 
     monkeypatch.setattr(render, "render_jpeg", failing)
     with pytest.raises(raised, match=message):
-        write_market_layout(tmp_path / "data", **SMALL, workers=1)
+        write_layout(tmp_path / "data", **SMALL, workers=1)
     assert len(calls) == 5 and not list(tmp_path.iterdir())
 
 
 def test_an_error_in_a_worker_process_is_reported(tmp_path, monkeypatch):
-    def unwritable(labels, **kwargs):
-        [person, *_] = plan_images(labels, **kwargs)
-        image = layout.ImageFile("missing_folder/0001_c1s1_000001_01.jpg", 0, 1)
-        return [layout.PersonFiles(person.person_id, person.fields, [image])] * 2
+    def unwritable(labels, images_per_person, seed):
+        [person, *_] = plan_images(labels, images_per_person, seed)
+        image = PlannedImage("query/" + 300 * "x" + ".jpg", 0, 1)
+        return [PersonFiles(person.person_id, person.fields, [image])] * 2
 
-    monkeypatch.setattr(layout, "plan_images", unwritable)
-    with pytest.raises(DataError, match=r"cannot be written.*No such file"):
-        write_market_layout(tmp_path / "data", **SMALL, workers=2)
+    replace_plan(monkeypatch, unwritable)
+    with pytest.raises(DataError, match=r"cannot be written.*File name too long"):
+        write_layout(tmp_path / "data", **SMALL, workers=2)
     assert not list(tmp_path.iterdir())
 
 
@@ -209,7 +223,7 @@ def test_a_killed_run_leaves_only_a_partial_that_the_next_replaces(tmp_path, che
     assert process.wait() == -signal.SIGKILL
     assert [entry.name for entry in tmp_path.iterdir()] == ["data.partial"]
     (partial / "query" / "rest.jpg").write_bytes(b"")
-    write_market_layout(tmp_path / "data", **SMALL, workers=1)
+    write_layout(tmp_path / "data", **SMALL, workers=1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
     read_market_folder(tmp_path / "data")
 
@@ -218,9 +232,7 @@ def test_two_runs_at_once_render_once(tmp_path, cheap_renderer):
     results = []
     threads = [
         threading.Thread(
-            target=lambda: results.append(
-                write_market_layout(tmp_path / "data", **SMALL, workers=1)
-            )
+            target=lambda: results.append(write_layout(tmp_path / "data", **SMALL, workers=1))
         )
         for _ in range(3)
     ]
@@ -234,7 +246,7 @@ def test_two_runs_at_once_render_once(tmp_path, cheap_renderer):
 @needs_real
 def test_persons_of_the_published_label_file(tmp_path, cheap_renderer):
     out = tmp_path / "data"
-    write_market_layout(out, attributes=REAL, images_per_person=2, image_height=32, workers=1)
+    write_layout(out, attributes=REAL, images_per_person=2, image_height=32, workers=1)
     assert read_market_labels(out / "market_attribute.mat") == read_market_labels(REAL)
     facts = read_market_folder(out).facts
     assert facts["train_persons"] == 751 and facts["test_persons"] == 750
@@ -242,7 +254,7 @@ def test_persons_of_the_published_label_file(tmp_path, cheap_renderer):
     assert facts["unseen_test_categories"] == 315
     assert facts["train_images"] == 1502 and facts["query_images"] == 750
     with pytest.raises(DataError, match="rendered with attributes=sha256"):
-        write_market_layout(out, image_height=32, images_per_person=2)
+        write_layout(out, image_height=32, images_per_person=2)
 
 
 @pytest.mark.parametrize(
@@ -292,4 +304,4 @@ def test_contact_sheet_shows_different_persons_with_descriptions(
     layout.write_population_sheet(tmp_path / "s.png", labels, image_height=64)
     assert len(written["crops"]) == len(written["titles"]) == 48
     assert len(set(written["titles"])) > 24 and all("male" in title for title in written["titles"])
-    assert category_facts(labels)["train_persons"] == 480
+    assert category_facts(MARKET_LABEL_FILE, labels)["train_persons"] == 480

@@ -62,11 +62,30 @@ def brute_force_contrastive(image, attribute, label, temperature):
     return total / (2 * len(image))
 
 
+# Five categories of three binary attributes.
+CATEGORIES = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1], [-1, -1, -1]], np.float32)
+
+
+def test_a_partial_description_has_everyone_it_is_true_of_as_positive():
+    description = np.array([[1, 0, 0], [1, 1, -1], [0, 0, 0]], np.float32)
+    attributes = np.array([[1, 1, -1], [1, -1, 0], [-1, 1, 1]], np.float32)
+    expected = [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
+    np.testing.assert_array_equal(losses.is_true_of(description, attributes), expected)
+
+
+def test_rows_that_do_not_count_add_nothing_to_the_concept_loss():
+    logits, label = np.eye(3, dtype=np.float32), np.array([0, 1, 1])
+    counts = np.array([True, True, False])
+    loss = float(losses.concept_loss(logits, label, counts=counts))
+    assert loss == pytest.approx(float(losses.concept_loss(logits[:2], label[:2])) * 2 / 3)
+
+
 def test_contrastive_loss_equals_a_loop():
     rng = np.random.default_rng(0)
     image, attribute = unit_rows(rng, (6, 4)), unit_rows(rng, (6, 4))
     label = np.array([0, 1, 0, 2, 1, 0])
-    loss = losses.contrastive_loss(image, attribute, label, np.log(0.3))
+    attributes = CATEGORIES[label]
+    loss = losses.contrastive_loss(image, attribute, attributes, attributes, np.log(0.3))
     expected = brute_force_contrastive(image, attribute, label, 0.3)
     assert float(loss) == pytest.approx(expected, abs=1e-5)
 
@@ -76,19 +95,27 @@ def test_contrastive_negatives_come_from_all_devices():
     rng = np.random.default_rng(1)
     image, attribute = unit_rows(rng, (16, 4)), unit_rows(rng, (16, 4))
     label = rng.integers(0, 5, 16)
-    whole = functools.partial(losses.contrastive_loss, label=label, log_temperature=np.log(0.3))
+    description = CATEGORIES[label] * rng.integers(0, 2, (16, 3))
+    whole = functools.partial(
+        losses.contrastive_loss,
+        attributes=CATEGORIES[label],
+        description=description,
+        log_temperature=np.log(0.3),
+    )
     expected = jax.value_and_grad(whole, argnums=(0, 1))(image, attribute)
 
-    def of_device(image, attribute, label):
+    def of_device(image, attribute, attributes, description):
         def loss(image, attribute):
             return losses.contrastive_loss(
-                image, attribute, label, np.log(0.3), axis_name=parallel.AXIS
+                image, attribute, attributes, description, np.log(0.3), axis_name=parallel.AXIS
             )
 
         value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(image, attribute)
         return jax.lax.pmean(value, parallel.AXIS), gradient
 
-    split = [x.reshape(8, 2, *x.shape[1:]) for x in (image, attribute, label)]
+    split = [
+        x.reshape(8, 2, *x.shape[1:]) for x in (image, attribute, CATEGORIES[label], description)
+    ]
     value, gradient = jax.pmap(of_device, axis_name=parallel.AXIS)(*split)
     assert float(value[0]) == pytest.approx(float(expected[0]), abs=1e-5)
     for got, wanted in zip(gradient, expected[1], strict=True):

@@ -5,39 +5,36 @@ import os
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from pictures_of_noise import noise_crop, noise_jpeg
 
-from input_pipeline.attributes import MARKET_SCHEMA
-from input_pipeline.datasets.market1501 import __main__ as command
-from input_pipeline.datasets.market1501 import market1501
-from input_pipeline.datasets.market1501.folder import PUBLISHED_FACTS, read_market_folder
-from input_pipeline.datasets.market1501.label_file import (
-    LABEL_FILE_NAME,
-    MarketLabels,
-    person_attributes,
+from input_pipeline.datasets import records
+from input_pipeline.datasets.load import load_data_set
+from input_pipeline.datasets.market1501.builder import Market1501
+from input_pipeline.datasets.market1501.folder import (
+    MARKET_FOLDERS,
+    MARKET_LABEL_FILE,
+    read_market_folder,
     read_market_labels,
     write_market_labels,
 )
-from input_pipeline.datasets.market1501.market1501 import SPLITS, load_market1501
+from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
+from input_pipeline.datasets.person_labels import PersonLabels
 from input_pipeline.errors import DataError
 from input_pipeline.rendering import render
-from input_pipeline.rendering.layout import write_market_layout
+from input_pipeline.rendering.layout import write_layout
 
+LABEL_FILE_NAME = MARKET_LABEL_FILE.name
+SPLITS = ("train", "query", "gallery")
 REAL = Path(__file__).resolve().parents[2] / "shared" / "labels" / LABEL_FILE_NAME
 needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"the published {REAL} is not here")
 
 
-def noise_crop(fields, *, seed, person_id, image_index, camera_id, image_height):
-    rng = np.random.default_rng([seed, person_id, image_index, camera_id])
-    return rng.integers(0, 256, (image_height, image_height // 2, 3), np.uint8)
-
-
-def noise_jpeg(fields, **kwargs):
-    return cv2.imencode(".jpg", noise_crop(fields, **kwargs))[1].tobytes()
+def load_market1501(data_dir: str, **options) -> records.DataSet:
+    return load_data_set("market1501", data_dir, **options)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def pristine(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(render, "render_jpeg", noise_jpeg)
         patch.setattr(render, "render_crop", noise_crop)
-        write_market_layout(
+        write_layout(
             out, train_persons=8, test_persons=6, images_per_person=5, image_height=32, workers=1
         )
     return out
@@ -70,13 +67,13 @@ def test_records_are_the_files(data_dir):
     for split in SPLITS:
         records = data.read(split)
         persons = labels.train if split == "train" else labels.test
-        known = data.train_categories if split == "train" else data.test_categories
+        known = data.listing.known_categories(split)
         assert records.file_name == sorted(records.file_name)
         folder = records.file_name[0].split("/")[0]
         on_disk = [f"{folder}/{file.name}" for file in (data_dir / folder).iterdir()]
         kept = [name for name in on_disk if not name.split("/")[1].startswith(("-1", "0000"))]
         assert records.file_name == sorted(kept) and len(kept) == data.facts[f"{split}_images"]
-        attributes = person_attributes(persons)
+        attributes = labels.attributes(MARKET_LABEL_FILE, "train" if split == "train" else "test")
         for row, name in enumerate(records.file_name):
             assert records.images[row] == (data_dir / name).read_bytes()
             person_id = int(name.split("/")[1][:4])
@@ -87,13 +84,13 @@ def test_records_are_the_files(data_dir):
             np.testing.assert_array_equal(known[records.label[row]], expected)
         assert records.attributes.dtype == np.int8
         assert records.person_id.dtype == records.label.dtype == np.int32
-    known = {row.tobytes() for row in data.train_categories}
-    assert data.seen.tolist() == [row.tobytes() in known for row in data.test_categories]
+    known = {row.tobytes() for row in data.listing.train_categories}
+    assert data.seen.tolist() == [row.tobytes() in known for row in data.listing.test_categories]
     assert (~data.seen).sum() == data.facts["unseen_test_categories"] > 0
 
 
 def test_is_a_builder_whose_images_decode(data_dir, tmp_path):
-    builder = market1501.Market1501(data_dir=str(tmp_path / "records"))
+    builder = Market1501(data_dir=str(tmp_path / "records"))
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=str(data_dir))
     )
@@ -104,10 +101,10 @@ def test_is_a_builder_whose_images_decode(data_dir, tmp_path):
 
 def test_prepared_once_and_again_when_the_content_changes(data_dir, monkeypatch):
     first = load_market1501(str(data_dir))
-    prepare = market1501._prepare
-    monkeypatch.setattr(market1501, "_prepare", None)
+    prepare = records._prepare
+    monkeypatch.setattr(records, "_prepare", None)
     assert load_market1501(str(data_dir)).prepared == first.prepared
-    monkeypatch.setattr(market1501, "_prepare", prepare)
+    monkeypatch.setattr(records, "_prepare", prepare)
     image = first_image(data_dir)
     image.write_bytes(first_image(data_dir, "query").read_bytes())
     os.utime(image, ns=(1, 1))
@@ -150,7 +147,7 @@ def test_many_bad_images_are_counted(data_dir):
         load_market1501(str(data_dir))
     for file in (data_dir / "bounding_box_train").iterdir():
         file.write_bytes(b"text")
-    with pytest.raises(DataError, match=r"no image of .*bounding_box_train decodes"):
+    with pytest.raises(DataError, match=r"no image of .*bounding_box_train \(train\) decodes"):
         load_market1501(str(data_dir), skip_bad_images=True)
 
 
@@ -162,11 +159,11 @@ def test_many_bad_images_are_counted(data_dir):
     ],
 )
 def test_a_full_disk_while_writing_leaves_nothing(data_dir, monkeypatch, error):
-    def failing(self, folder, split):
+    def failing(self, listing, split):
         yield from ()
         raise error
 
-    monkeypatch.setattr(market1501.Market1501, "_generate_examples", failing)
+    monkeypatch.setattr(Market1501, "_generate_examples", failing)
     with pytest.raises(DataError, match="the disk is full"):
         load_market1501(str(data_dir))
     assert not list((data_dir / "prepared").iterdir())
@@ -197,7 +194,7 @@ def folder_as_file(data_dir: Path):
 def person_without_row(data_dir: Path):
     labels = read_market_labels(data_dir / LABEL_FILE_NAME)
     train = dict(list(labels.train.items())[1:])
-    write_market_labels(data_dir / LABEL_FILE_NAME, MarketLabels(train=train, test=labels.test))
+    write_market_labels(data_dir / LABEL_FILE_NAME, PersonLabels(train=train, test=labels.test))
 
 
 def other_attributes(data_dir: Path):
@@ -258,16 +255,8 @@ def test_files_of_file_managers_are_ignored(data_dir):
     assert read_market_folder(data_dir).facts["query_images"] == 6
 
 
-def test_command_prints_the_counts(data_dir, capsys):
-    assert command.main([str(data_dir)]) == 0
-    printed = capsys.readouterr().out
-    assert "8 train, 6 test" in printed and "40 train, 30 to rank (24 gallery + 6 query)" in printed
-    assert command.main([str(data_dir / "query")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-
-
 @needs_real
-def test_the_published_set_by_its_counts(tmp_path, capsys):
+def test_the_published_set_by_its_counts(tmp_path):
     """As many file names as the published set has, all hard links to one image."""
     labels = read_market_labels(REAL)
     shutil.copy(REAL, tmp_path / LABEL_FILE_NAME)
@@ -276,9 +265,9 @@ def test_the_published_set_by_its_counts(tmp_path, capsys):
         noise_jpeg({}, seed=0, person_id=1, image_index=0, camera_id=1, image_height=8)
     )
     wanted = {
-        "bounding_box_train": (labels.train, PUBLISHED_FACTS["train_images"]),
-        "query": (labels.test, PUBLISHED_FACTS["query_images"]),
-        "bounding_box_test": (labels.test, PUBLISHED_FACTS["gallery_images"]),
+        "bounding_box_train": (labels.train, MARKET_FOLDERS.published["train_images"]),
+        "query": (labels.test, MARKET_FOLDERS.published["query_images"]),
+        "bounding_box_test": (labels.test, MARKET_FOLDERS.published["gallery_images"]),
     }
     for folder, (persons, count) in wanted.items():
         (tmp_path / folder).mkdir()
@@ -288,12 +277,12 @@ def test_the_published_set_by_its_counts(tmp_path, capsys):
             os.link(image, tmp_path / folder / name)
     os.link(image, tmp_path / "bounding_box_test" / "-1_c1s1_000000_00.jpg")
     folder = read_market_folder(tmp_path)
-    assert dict(folder.facts) == PUBLISHED_FACTS and not folder.is_rendered
-    assert folder.categories("train").shape == (508, 30)
-    assert command.main([str(tmp_path)]) == 0
-    assert "16,483 to rank (13,115 gallery + 3,368 query)" in capsys.readouterr().out
+    assert dict(folder.facts) == MARKET_FOLDERS.published and not folder.is_rendered
+    assert folder.failed_facts() == []
+    assert folder.train_categories.shape == (508, 30)
+    assert folder.test_categories.shape == (484, 30)
     next((tmp_path / "query").iterdir()).unlink()
     with pytest.raises(
         DataError, match="query images: found 3,367, but the published set has 3,368"
     ):
-        read_market_folder(tmp_path)
+        read_market_folder(tmp_path).require_facts()

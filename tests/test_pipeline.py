@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def data():
 
 def batches(data, count: int, **options):
     images, attributes, label = data
-    options = {"batch_size": 4, "seed": 3, "augmentation": ALL_ON} | options
+    defaults = {"batch_size": 4, "seed": 3, "augmentation": ALL_ON, "description_dropout": 0.0}
+    groups = {"group_sizes": (1,) * attributes.shape[1]}
+    options = defaults | groups | options
     stream = pipeline.train_batches(images, attributes, label, image_size=SIZE, **options)
     return [next(stream) for _ in range(count)]
 
@@ -77,6 +80,29 @@ def test_hosts_share_the_global_batch_without_overlap(data):
     for step, expected in enumerate(whole):
         joined = {k: np.concatenate([part[step][k] for part in parts]) for k in expected}
         assert_equal(expected, joined)
+
+
+def test_partial_descriptions_keep_whole_groups_and_every_number_of_them(data):
+    images, _, label = data
+    sizes = (3, 1, 2, 4)
+    attributes = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (13, sum(sizes)))
+    options = {"group_sizes": sizes, "description_dropout": 0.5}
+    several = batches((images, attributes, label), 100, **options)
+    said = np.concatenate([batch["description"] for batch in several])
+    known = np.concatenate([batch["attributes"] for batch in several])
+    assert ((said == 0) | (said == known)).all()
+    starts = np.cumsum([0, *sizes])[:-1]
+    columns = np.add.reduceat(np.abs(said), starts, axis=1)
+    assert set(map(tuple, columns)) <= set(itertools.product(*((0, size) for size in sizes)))
+    counts = np.bincount((columns > 0).sum(axis=1), minlength=5)
+    # Half of the 400 keep all four groups, the others one to three.
+    assert counts[0] == 0 and 160 < counts[4] < 240 and (counts[1:4] > 40).all()
+    assert_equal(several[7], batches((images, attributes, label), 1, start_step=7, **options)[0])
+
+
+def test_without_dropout_descriptions_say_everything(data):
+    for batch in batches(data, 3):
+        np.testing.assert_array_equal(batch["description"], batch["attributes"])
 
 
 def test_an_image_differs_between_epochs(data):

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline.attributes import MARKET_FIELDS, MARKET_SCHEMA
-from input_pipeline.datasets.market1501.label_file import (
-    MarketLabels,
-    category_facts,
-    person_attributes,
+from input_pipeline.datasets.market1501.folder import (
+    MARKET_LABEL_FILE,
     read_market_labels,
 )
+from input_pipeline.datasets.market1501.schema import MARKET_FIELDS, MARKET_SCHEMA
+from input_pipeline.datasets.person_labels import PersonLabels, category_facts
 from input_pipeline.errors import DataError
 from input_pipeline.rendering.population import draw_population
 
@@ -20,13 +19,19 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "labels" / "market_attri
 needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"the published {REAL} is not here")
 
 
+def both_halves(labels: PersonLabels) -> np.ndarray:
+    return np.concatenate(
+        [labels.attributes(MARKET_LABEL_FILE, half) for half in ("train", "test")]
+    )
+
+
 @pytest.fixture(scope="module")
-def market_sized() -> MarketLabels:
+def market_sized() -> PersonLabels:
     return draw_population(seed=0, train_persons=751, test_persons=750)
 
 
 def test_published_numbers_of_categories(market_sized):
-    assert category_facts(market_sized) == {
+    assert category_facts(MARKET_LABEL_FILE, market_sized) == {
         "train_persons": 751,
         "test_persons": 750,
         "train_categories": 508,
@@ -39,7 +44,7 @@ def test_published_numbers_of_categories(market_sized):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_shares_at_other_sizes(persons, seed):
     labels = draw_population(seed=seed, train_persons=persons[0], test_persons=persons[1])
-    facts = category_facts(labels)
+    facts = category_facts(MARKET_LABEL_FILE, labels)
     assert (facts["train_persons"], facts["test_persons"]) == persons
     assert facts["train_categories"] == round(508 / 751 * persons[0])
     assert facts["test_categories"] == round(484 / 750 * persons[1])
@@ -77,15 +82,17 @@ def test_bags_exclude_one_another_and_colours_are_single(market_sized):
             )
             assert not (fields["gender"] == 1 and fields["clothes"] == 1)
     assert all(fields["downpurple"] == 1 for fields in market_sized.test.values())
-    no_colour = (person_attributes(market_sized.train)[:, 13:21] < 0).all(axis=1).sum()
+    no_colour = (
+        (market_sized.attributes(MARKET_LABEL_FILE, "train")[:, 13:21] < 0).all(axis=1).sum()
+    )
     assert 30 < no_colour < 130
 
 
 @needs_real
 def test_marginals_are_like_the_published_ones(market_sized):
     real = read_market_labels(REAL)
-    drawn = person_attributes(market_sized.train | market_sized.test) > 0
-    published = person_attributes(real.train | real.test) > 0
+    drawn = both_halves(market_sized) > 0
+    published = both_halves(real) > 0
     for name, ours, theirs in zip(
         MARKET_SCHEMA.attribute_names, drawn.mean(axis=0), published.mean(axis=0), strict=True
     ):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import train
+from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from jsreid_jax.errors import ModelError
 
 CONFIG = "configs/rendered_market.py:debug"
@@ -150,11 +151,22 @@ def test_evaluation_writes_numbers_and_a_picture(trained, bundle):
     assert report["protocol"] == "category"
     assert set(report["metrics"]) == {"all", "seen", "unseen"}
     everything = report["metrics"]["all"]
-    assert set(everything) == {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP", "valid_queries"}
+    forms = {"mAP", "mAP_step", "mAP_trapezoid"}
+    ranks = {"rank1", "rank5", "rank10", "rank20"}
+    assert set(everything) == ranks | forms | {"mINP", "valid_queries"}
+    assert everything["mAP"] == everything["mAP_step"] != everything["mAP_trapezoid"]
     assert everything["valid_queries"] == report["queries"]
     counts = [report["metrics"][part]["valid_queries"] for part in ("seen", "unseen")]
     assert sum(counts) == report["queries"]
     assert f"{100 * everything['mAP']:.1f}" in said
+    low, high = report["intervals"]["all"]["rank1"]
+    assert low <= everything["rank1"] <= high
+    assert [point["known"] for point in report["partial"]["curve"]] == list(range(1, 13))
+    whole = report["partial"]["curve"][-1]
+    assert whole["all"] == everything and whole["unseen"] == report["metrics"]["unseen"]
+    assert set(report["wrong_top1"]["groups"]) == set(MARKET_SCHEMA.group_names)
+    page = (trained / "eval_test" / "report.html").read_text()
+    assert "category" in page and page.count("data:image/jpeg") == 16
     picture = (trained / "eval_test" / "ranked_lists.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 20_000
@@ -167,6 +179,33 @@ def test_a_bundle_evaluates_to_the_same_numbers(root, trained, bundle, tmp_path)
     of_bundle = json.loads((tmp_path / "out" / "metrics.json").read_text())
     of_run = json.loads((trained / "eval_test" / "metrics.json").read_text())
     assert of_bundle == of_run
+
+
+def test_another_protocol_and_a_typed_query(root, bundle, data, tmp_path):
+    """One process is started for each, from the bundle alone."""
+    folder, _ = bundle
+    out = tmp_path / "per_image"
+    arguments = ["--checkpoint", folder, "--output_dir", out]
+    said = run(root, "eval.py", *arguments, "--protocol", "per_image")
+    report = json.loads((out / "metrics.json").read_text())
+    assert report["protocol"] == "per_image" and "protocol per_image" in said
+    assert report["queries"] == len(list((data / "query").glob("*.jpg")))
+    gallery = [p for p in (data / "bounding_box_test").glob("*.jpg") if p.name[:4].isdigit()]
+    assert report["gallery"] == len([p for p in gallery if not p.name.startswith("0000")])
+
+    out = tmp_path / "query"
+    arguments = ["--checkpoint", folder, "--output_dir", out, "--top", "5"]
+    said = run(root, "eval.py", *arguments, "--query", "female, long hair, red upper")
+    assert "gender: female, hair: long, upper_colour: red" in said and "left open: age" in said
+    ranking = json.loads((out / "ranking.json").read_text())
+    assert ranking["understood"] == {"gender": "female", "hair": "long", "upper_colour": "red"}
+    assert [image["rank"] for image in ranking["images"]] == [1, 2, 3, 4, 5]
+    scores = [image["score"] for image in ranking["images"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all((data / image["file"]).is_file() for image in ranking["images"])
+    assert (out / "ranked_lists.png").read_bytes().startswith(b"\x89PNG")
+    message = refused(root, "eval.py", *arguments, "--query", "purple cape")
+    assert "unknown word 'cape' in the description" in message
 
 
 def test_validation_categories_are_ranked_too(root, trained, data):

@@ -8,9 +8,10 @@ from pathlib import Path
 from input_pipeline.errors import DataError
 from input_pipeline.rendering.layout import (
     population,
-    write_market_layout,
+    write_layout,
     write_population_sheet,
 )
+from input_pipeline.rendering.layouts import LAYOUTS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,6 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder to write, which must not exist yet")
     parser.add_argument(
         "--attributes", type=Path, help="market_attribute.mat to take the persons from"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=sorted(LAYOUTS),
+        default="market1501",
+        help="data set whose folder layout is written",
     )
     parser.add_argument("--persons", type=int, nargs=2, metavar=("TRAIN", "TEST"))
     parser.add_argument("--images_per_person", type=int, default=8)
@@ -60,8 +67,9 @@ def _run(args: argparse.Namespace) -> None:
             args.contact_sheet, labels, image_height=args.image_height, seed=args.seed
         )
     if args.out is not None:
-        write_market_layout(
+        write_layout(
             args.out,
+            layout=args.layout,
             train_persons=train_persons,
             test_persons=test_persons,
             images_per_person=args.images_per_person,

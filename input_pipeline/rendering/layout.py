@@ -1,7 +1,4 @@
-"""Writes rendered pedestrians in the folder layout of Market-1501.
-
-    out/bounding_box_train/0002_c1s1_000451_03.jpg   person, camera, sequence, frame, box
-    out/bounding_box_test/  out/query/  out/market_attribute.mat  out/manifest.json
+"""Writes rendered pedestrians in the folder layout of a data set, with a manifest.json.
 
 Each image depends on (seed, person, image) alone, so the bytes are the same for any number of
 workers.
@@ -13,9 +10,8 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -23,61 +19,30 @@ import cv2
 import numpy as np
 
 import input_pipeline
-from input_pipeline.attributes import MARKET_SCHEMA, market_fields_to_attributes
-from input_pipeline.datasets.market1501.folder import FOLDERS, MANIFEST_NAME
-from input_pipeline.datasets.market1501.label_file import (
-    LABEL_FILE_NAME,
-    MarketLabels,
-    category_facts,
-    read_market_labels,
-    write_market_labels,
-)
+from input_pipeline.datasets.listing import MANIFEST_NAME, Listing, ReaderOptions
+from input_pipeline.datasets.market1501.folder import read_market_labels
+from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA, market_fields_to_attributes
+from input_pipeline.datasets.person_labels import PersonLabels
+from input_pipeline.datasets.readers import READERS
 from input_pipeline.errors import DataError
 from input_pipeline.rendering import contact_sheet, render
-from input_pipeline.rendering.population import category_fields, draw_category, draw_population
+from input_pipeline.rendering.layouts import LAYOUTS
+from input_pipeline.rendering.plan import NUM_CAMERAS, PersonFiles
+from input_pipeline.rendering.population import draw_population
 from input_pipeline.whole_folder import only_writer, written_whole
 
 # Raised when the same arguments give other pictures, so that old ones are not taken for new.
 RENDERER_VERSION = 1
-NUM_CAMERAS = 6
 SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
-IMAGE_FOLDERS = tuple(FOLDERS.values())
 
-# The published set has 3,368 query images among 16,483 of the test persons.
-_QUERY_SHARE = 0.2
-# Bystanders (person 0000) and failed detections (person -1), which a gallery leaves out.
-_DISTRACTOR_SHARE = 0.015
-# Distractors are rendered as persons of ids that no file name can hold.
-_FIRST_DISTRACTOR_ID = 100_000
 _PROGRESS_SECONDS = 5.0
 _LARGEST_SEED = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """One image to render: where to, and which picture of the person it is."""
-
-    path: str
-    image_index: int
-    camera_id: int
-
-
-@dataclass(frozen=True)
-class PersonFiles:
-    """All images of one person; one worker renders them together.
-
-    is_fragment: keep only a part of the picture, as a failed detection does.
-    """
-
-    person_id: int
-    fields: Mapping[str, int]
-    images: Sequence[ImageFile]
-    is_fragment: bool = False
-
-
-def write_market_layout(
+def write_layout(
     out: Path,
     *,
+    layout: str = "market1501",
     train_persons: int = 480,
     test_persons: int = 240,
     images_per_person: int = 8,
@@ -89,18 +54,23 @@ def write_market_layout(
 ) -> bool:
     """Renders the whole data set into out; False if it is already there with these parameters.
 
-    attributes: a label file to take the persons from, instead of train_persons and test_persons
-    drawn ones. progress: where lines with rate and remaining time go.
+    layout: the data set whose folder it is to look like, one of LAYOUTS.
+    attributes: a Market-1501 label file to take the persons from, instead of train_persons and
+    test_persons drawn ones. progress: where lines with rate and remaining time go.
     DataError: bad parameters, out holds something else, the disk is full. Whatever the error or
     signal, out is complete or absent; a `<out>.partial` that SIGKILL leaves is replaced next time.
     """
     out = Path(out)
+    form = LAYOUTS[layout]
     _check_numbers(images_per_person, image_height, seed, workers)
-    labels = population(
-        train_persons=train_persons, test_persons=test_persons, seed=seed, attributes=attributes
+    labels = form.adapt(
+        population(
+            train_persons=train_persons, test_persons=test_persons, seed=seed, attributes=attributes
+        )
     )
     parameters = {
         "renderer": RENDERER_VERSION,
+        "layout": layout,
         "seed": seed,
         "image_height": image_height,
         "images_per_person": images_per_person,
@@ -113,20 +83,24 @@ def write_market_layout(
             _require_same(out, parameters)
             _say(progress, f"{out} is already rendered, nothing to do")
             return False
-        plan = plan_images(labels, images_per_person=images_per_person, seed=seed)
+        plan = form.plan(labels, images_per_person, seed)
+        paths = [image.path for person in plan for image in person.images]
         with written_whole(out) as partial:
-            for folder in IMAGE_FOLDERS:
-                (partial / folder).mkdir()
+            for folder in {Path(path).parent for path in paths}:
+                (partial / folder).mkdir(parents=True, exist_ok=True)
             settings = {"seed": seed, "image_height": image_height}
             _render_all(plan, partial, settings, workers=workers, lock=lock, progress=progress)
-            write_market_labels(partial / LABEL_FILE_NAME, labels)
-            _write_manifest(partial, parameters, category_facts(labels) | _image_facts(plan))
+            missing = [path for path in paths if not (partial / path).is_file()]
+            if missing or len(set(paths)) < len(paths):
+                raise RuntimeError(f"planned {len(paths)} images, missing are {missing[:3]}")
+            form.write_labels(partial, labels, plan, seed)
+            _write_manifest(partial, parameters, READERS[form.reader](partial, ReaderOptions()))
     return True
 
 
 def population(
     *, train_persons: int, test_persons: int, seed: int, attributes: Path | None
-) -> MarketLabels:
+) -> PersonLabels:
     """The persons to render: those of a label file if one is given, else drawn ones."""
     if not 0 <= seed <= _LARGEST_SEED:
         raise DataError(f"seed is {seed}: expected 0 to {_LARGEST_SEED}")
@@ -136,7 +110,7 @@ def population(
 
 
 def write_population_sheet(
-    file: Path, labels: MarketLabels, *, count: int = 48, image_height: int = 256, seed: int = 0
+    file: Path, labels: PersonLabels, *, count: int = 48, image_height: int = 256, seed: int = 0
 ) -> None:
     """A picture of crops of different persons, half of them of the test set, with descriptions."""
     if file.suffix.lower() not in SHEET_SUFFIXES:
@@ -169,53 +143,6 @@ def write_population_sheet(
         raise DataError(
             f"the contact sheet {file} cannot be written ({error}): choose another file"
         ) from error
-
-
-def plan_images(labels: MarketLabels, *, images_per_person: int, seed: int) -> list[PersonFiles]:
-    """Every image file of the data set, by person, distractors last."""
-    plan = [
-        _person_files(person_id, fields, "bounding_box_train", images_per_person, 0, seed)
-        for person_id, fields in labels.train.items()
-    ]
-    num_query = max(1, round(_QUERY_SHARE * images_per_person))
-    plan += [
-        _person_files(person_id, fields, "bounding_box_test", images_per_person, num_query, seed)
-        for person_id, fields in labels.test.items()
-    ]
-    rng = np.random.default_rng([seed, _FIRST_DISTRACTOR_ID])
-    num_distractors = max(1, round(_DISTRACTOR_SHARE * len(labels.test) * images_per_person))
-    for index in range(2 * num_distractors):
-        is_fragment = index % 2 == 1
-        name = "-1" if is_fragment else "0000"
-        camera = int(rng.integers(1, NUM_CAMERAS + 1))
-        path = f"bounding_box_test/{name}_c{camera}s1_{index + 1:06d}_00.jpg"
-        plan.append(
-            PersonFiles(
-                person_id=_FIRST_DISTRACTOR_ID + index,
-                fields=category_fields(draw_category(rng)),
-                images=[ImageFile(path, 0, camera)],
-                is_fragment=is_fragment,
-            )
-        )
-    return plan
-
-
-def _person_files(
-    person_id: int, fields: Mapping[str, int], folder: str, count: int, num_query: int, seed: int
-) -> PersonFiles:
-    """count images over the cameras in turn; the first num_query of them are queries."""
-    rng = np.random.default_rng([seed, person_id])
-    cameras = 1 + (rng.integers(NUM_CAMERAS) + np.arange(count)) % NUM_CAMERAS
-    frames = np.cumsum(rng.integers(1, 2000, size=count))
-    sequence = int(rng.integers(1, 7))
-    images = []
-    for index, (camera, frame) in enumerate(zip(cameras.tolist(), frames.tolist(), strict=True)):
-        is_query = index < num_query
-        # As in the published set, box 00 marks the hand-drawn boxes of the queries.
-        box = 0 if is_query else 1 + index % 5
-        name = f"{person_id:04d}_c{camera}s{sequence}_{frame:06d}_{box:02d}.jpg"
-        images.append(ImageFile(f"{'query' if is_query else folder}/{name}", index, camera))
-    return PersonFiles(person_id, fields, images)
 
 
 def _render_all(
@@ -253,7 +180,8 @@ def _render_all(
 def render_person(person: PersonFiles, folder: Path, *, seed: int, image_height: int) -> int:
     """Writes all images of one person below folder and returns how many."""
     for image in person.images:
-        draw = render.render_crop if person.is_fragment else render.render_jpeg
+        as_jpeg = not person.is_fragment and image.path.endswith(".jpg")
+        draw = render.render_jpeg if as_jpeg else render.render_crop
         result = draw(
             person.fields,
             seed=seed,
@@ -262,18 +190,24 @@ def render_person(person: PersonFiles, folder: Path, *, seed: int, image_height:
             camera_id=image.camera_id,
             image_height=image_height,
         )
-        encoded = result if isinstance(result, bytes) else _fragment_jpeg(result)
-        (folder / image.path).write_bytes(encoded)
+        if not isinstance(result, bytes):
+            crop = _fragment(result) if person.is_fragment else result
+            result = _encoded(crop, Path(image.path).suffix)
+        (folder / image.path).write_bytes(result)
     return len(person.images)
 
 
-def _fragment_jpeg(crop: np.ndarray) -> bytes:
+def _fragment(crop: np.ndarray) -> np.ndarray:
     """The lower left quarter of a crop (H, W, 3), enlarged: a box that missed the person."""
     height, width = crop.shape[:2]
-    part = cv2.resize(crop[height // 2 :, : width // 2], (width, height))
-    ok, encoded = cv2.imencode(".jpg", part[:, :, ::-1])
+    return cv2.resize(crop[height // 2 :, : width // 2], (width, height))
+
+
+def _encoded(crop: np.ndarray, suffix: str) -> bytes:
+    """A crop (H, W, 3) RGB as the bytes of a .jpg or .png file."""
+    ok, encoded = cv2.imencode(suffix, crop[:, :, ::-1])
     if not ok:
-        raise RuntimeError("OpenCV did not encode a JPEG")
+        raise RuntimeError(f"OpenCV did not encode a {suffix} file")
     return encoded.tobytes()
 
 
@@ -351,28 +285,13 @@ def _check_numbers(images_per_person: int, image_height: int, seed: int, workers
         raise DataError(f"image_height is {image_height}: expected an even number")
 
 
-def _image_facts(plan: Sequence[PersonFiles]) -> dict[str, int]:
-    """Images per split, in the words of the reader; distractors are in no split."""
-    folders = Counter(
-        "distractors" if person.person_id >= _FIRST_DISTRACTOR_ID else image.path.split("/")[0]
-        for person in plan
-        for image in person.images
-    )
-    return {
-        "train_images": folders["bounding_box_train"],
-        "query_images": folders["query"],
-        "gallery_images": folders["bounding_box_test"],
-        "distractor_images": folders["distractors"],
+def _write_manifest(partial: Path, parameters: Mapping[str, Any], listing: Listing) -> None:
+    """What was asked for, and what the reader of the layout counts in it."""
+    manifest = {
+        "name": f"rendered_{parameters['layout']}",
+        "parameters": parameters,
+        "facts": dict(listing.facts),
     }
-
-
-def _write_manifest(partial: Path, parameters: Mapping[str, Any], facts: Mapping[str, int]) -> None:
-    """Counts what lies on the disk, then writes manifest.json."""
-    written = sum(1 for folder in IMAGE_FOLDERS for _ in (partial / folder).iterdir())
-    planned = sum(count for name, count in facts.items() if name.endswith("_images"))
-    if written != planned:
-        raise RuntimeError(f"rendered {planned} images but {written} lie in {partial}")
-    manifest = {"name": "rendered_market", "parameters": parameters, "facts": facts}
     (partial / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
@@ -383,7 +302,8 @@ def _require_same(out: Path, parameters: Mapping[str, Any]) -> None:
     if not file.is_file():
         raise DataError(f"{out} exists and is not a rendered folder (no {MANIFEST_NAME}): {advice}")
     try:
-        found = dict(json.loads(file.read_text())["parameters"])
+        # Folders from before there were layouts are in Market-1501's.
+        found = {"layout": "market1501"} | json.loads(file.read_text())["parameters"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged ({error!r}): {advice}") from error
     for name, value in parameters.items():

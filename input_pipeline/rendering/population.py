@@ -9,12 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from input_pipeline.attributes import (
-    ABSENT,
-    MARKET_SCHEMA,
-    attributes_to_market_fields,
-)
-from input_pipeline.datasets.market1501.label_file import MarketLabels
+from input_pipeline.attributes import ABSENT
+from input_pipeline.datasets.market1501.folder import PersonLabels
+from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA, attributes_to_market_fields
 from input_pipeline.errors import DataError
 
 Category = tuple[int, ...]
@@ -62,7 +59,7 @@ _PURPLE_LOWER = MARKET_SCHEMA.groups[_GROUP["lower_colour"]].values.index("purpl
 _DRESS_OPTION = MARKET_SCHEMA.groups[_GROUP["lower_type"]].values.index("dress")
 
 
-def draw_population(*, seed: int, train_persons: int, test_persons: int) -> MarketLabels:
+def draw_population(*, seed: int, train_persons: int, test_persons: int) -> PersonLabels:
     """Persons of Market-like descriptions; the same for the same arguments.
 
     The shares of categories to persons, of unseen test categories and of their distances to the
@@ -77,7 +74,7 @@ def draw_population(*, seed: int, train_persons: int, test_persons: int) -> Mark
     train = _draw_train(rng, train_persons)
     test = _draw_test(rng, test_persons, train)
     ids = 1 + rng.permutation(max(_LARGEST_ID, train_persons + test_persons))
-    return MarketLabels(
+    return PersonLabels(
         train=_as_fields(sorted(ids[:train_persons].tolist()), train),
         test=_as_fields(sorted(ids[train_persons:][:test_persons].tolist()), test),
     )

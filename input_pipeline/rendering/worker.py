@@ -5,14 +5,15 @@ import os
 import sys
 from pathlib import Path
 
-from input_pipeline.rendering.layout import ImageFile, PersonFiles, render_person
+from input_pipeline.rendering.layout import render_person
+from input_pipeline.rendering.plan import PersonFiles, PlannedImage
 
 
 def main() -> None:
     """Renders the persons of the job; stops at the first that cannot be written."""
     job = json.load(sys.stdin)
     for entry in job["persons"]:
-        images = [ImageFile(**image) for image in entry.pop("images")]
+        images = [PlannedImage(**image) for image in entry.pop("images")]
         person = PersonFiles(**entry, images=images)
         try:
             report = {"images": render_person(person, Path(job["folder"]), **job["settings"])}

@@ -1,1 +1,1 @@
-"""Market-1501 with attributes: the label file (no TensorFlow) and the TFDS reader."""
+"""Market-1501 with attributes: schema, folder reader (no TensorFlow), TFDS builder."""
