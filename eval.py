@@ -216,7 +216,7 @@ def evaluate(
         rows = [int(place) for place in judgement.top[query] if place >= 0]
         positives = set(positives_of[query].tolist())
         lists.append(
-            report.RankedList(
+            pictures.RankedList(
                 title=model.schema.describe(task.queries[query], mention_absent=False),
                 novelty="seen" if seen[query] else "unseen",
                 images=[
@@ -227,7 +227,7 @@ def evaluate(
         )
     picture, page = output_dir / "ranked_lists.png", output_dir / "report.html"
     pictures.draw_ranked_lists(picture, lists)
-    report.write_html(page, result, lists)
+    experiment.write_text(page, report.html(result, lists))
     # Last, because its presence says that the evaluation is complete.
     experiment.write_json(output_dir / "metrics.json", result)
     print(table(result))
@@ -319,7 +319,7 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
         print(f"{place + 1:>4} {scores[row]:>7.4f}  {word:<6} {name}")
     output_dir.mkdir(parents=True, exist_ok=True)
     images = [_ranked_image(retrieval_set, row, verdict[place]) for place, row in enumerate(best)]
-    ranked = report.RankedList(title=text, novelty="", images=images)
+    ranked = pictures.RankedList(title=text, novelty="", images=images)
     pictures.draw_ranked_lists(output_dir / "ranked_lists.png", [ranked])
     result = {
         "query": text,
@@ -336,8 +336,8 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
 
 def _ranked_image(
     retrieval_set: splits.RetrievalSet, row: int, right: bool | None
-) -> report.RankedImage:
-    return report.RankedImage(
+) -> pictures.RankedImage:
+    return pictures.RankedImage(
         pixels=preprocessing.decode(retrieval_set.images[row]).numpy(),  # pyright: ignore
         caption=retrieval_set.file_name[row],
         right=right,
@@ -362,20 +362,18 @@ def table(result: dict[str, Any]) -> str:
         f"{'':8}{'queries':>9}" + "".join(f"{name:>{max(8, len(name) + 2)}}" for name in names),
     ]
     for subset, metrics in result["metrics"].items():
-        cells = "".join(f"{_percent(metrics[name]):>{max(8, len(name) + 2)}}" for name in names)
+        cells = "".join(
+            f"{report.percent(metrics[name]):>{max(8, len(name) + 2)}}" for name in names
+        )
         lines.append(f"{subset:8}{metrics['valid_queries']:>9}{cells}")
     for name in ("rank1", "mAP"):
         spans = [
-            f"{subset} {_percent(low)} to {_percent(high)}"
+            f"{subset} {report.percent(low)} to {report.percent(high)}"
             for subset, intervals in result["intervals"].items()
             for low, high in [intervals[name]]
         ]
         lines.append(f"95 % interval of {name}: {', '.join(spans)}")
     return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

@@ -309,8 +309,13 @@ def without_nan(value: Any) -> Any:
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
     """Write a JSON file that is whole at any moment."""
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file that is whole at any moment."""
     partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(file)
 
 

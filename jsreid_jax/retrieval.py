@@ -431,6 +431,7 @@ class EmbeddingFile:
         except (ValueError, EOFError) as error:
             raise ModelError(f"{self.path} cannot be read ({error}), {expected}") from None
         if not isinstance(mapped, np.memmap):
+            mapped.close()
             raise ModelError(f"{self.path} is an archive of arrays, {expected}")
         if mapped.ndim != 2 or mapped.dtype != np.float32 or not mapped.flags.c_contiguous:
             order = "" if mapped.flags.c_contiguous else " in Fortran order"
@@ -492,7 +493,7 @@ def _count_on_device(tables: PyTree, block: PyTree) -> PyTree:
     return counts + new_counts, moved + new_moved.sum()
 
 
-def _best_on_device(count: int, block: PyTree) -> PyTree:
+def _best_on_device(count: int, _: None, block: PyTree) -> PyTree:
     """The (Q, count) best scores of one device's block and their gallery indices."""
     scores, first, stop = block
     index = first + jnp.arange(scores.shape[1], dtype=jnp.int32)
