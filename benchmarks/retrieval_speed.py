@@ -43,8 +43,9 @@ STREAM_SIZE = (100, 10_000_000)
 # (block size, devices); None: the evaluator's own.
 STREAM_RUNS = ((None, 1), (None, 8), (100_000, 1), (100_000, 8), (1_234_567, 8))
 
-# Persons of Market-1501's test set: every query has about as many positives as there.
+# As Market-1501's test set: of how many persons, and how many images of them; more are distractors.
 PERSONS = 750
+KNOWN_IMAGES = 20_000
 # Rows of the file that are made at once.
 CHUNK = 100_000
 
@@ -96,9 +97,10 @@ def usual_argsort_loop(scores: np.ndarray, positives: Pairs) -> np.ndarray:
 
 
 def market_like(num_queries: int, size: int, rng: np.random.Generator) -> Pairs:
-    """Every image shows one of PERSONS, every query is one of them."""
-    persons = rng.integers(PERSONS, size=num_queries), rng.integers(PERSONS, size=size)
-    return Pairs.from_labels(*persons)
+    """Every query is one of PERSONS, and so are KNOWN_IMAGES of the gallery, anywhere in it."""
+    shown = rng.integers(PERSONS, size=size)
+    shown[rng.permutation(size)[KNOWN_IMAGES:]] = -1
+    return Pairs.from_labels(rng.integers(PERSONS, size=num_queries), shown)
 
 
 def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:

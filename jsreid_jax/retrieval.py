@@ -39,7 +39,7 @@ MEANS = {f"rank{k}": f"rank{k}" for k in RANKS} | {
 
 # Up to so many positives a query's row is compared with each of them in turn; beyond, every score
 # is searched for among the sorted positives. Both are exact; this is where they cost the same.
-FEW_POSITIVES = 256
+FEW_POSITIVES = 2048
 # Widths of a device's block are multiples of this: XLA's CPU product of other widths may sum in
 # another order, and then the last bit of a score would depend on the block size.
 WIDTH_MULTIPLE = 128
@@ -217,20 +217,43 @@ class _Thresholds:
         return Ranks(self.starts, 1 + better - self.ignored_ahead)
 
 
+# A loop over range(len(row)) becomes vector instructions; over any other range it does not, because
+# its index could be negative, which Python counts from the end. A row's count fits int32, which
+# packs twice as many of them into a register as int64.
+
+
+@numba.njit
+def _count_above(row: np.ndarray, threshold: float) -> int:
+    count = np.int32(0)
+    for column in range(len(row)):
+        count = np.int32(count + np.int32(row[column] > threshold))
+    return count
+
+
+@numba.njit
+def _count_not_below(row: np.ndarray, threshold: float) -> int:
+    count = np.int32(0)
+    for column in range(len(row)):
+        count = np.int32(count + np.int32(row[column] >= threshold))
+    return count
+
+
+@numba.njit
+def _count_nan(row: np.ndarray) -> int:
+    count = np.int32(0)
+    for column in range(len(row)):
+        count = np.int32(count + np.int32(row[column] != row[column]))
+    return count
+
+
 @numba.njit
 def _count_ahead(row: np.ndarray, first: int, threshold: float, position: int) -> int:
     """How many images of a row of scores, the first of index `first`, are better than a positive.
 
-    Two loops without branches, which become vector instructions. A row's count fits int32, which
-    packs twice as many of them into a register as int64.
+    Equal scores count up to the positive's own index `position`.
     """
     split = min(max(position - first, 0), len(row))
-    count = np.int32(0)
-    for column in range(split):
-        count = np.int32(count + np.int32(row[column] >= threshold))
-    for column in range(split, len(row)):
-        count = np.int32(count + np.int32(row[column] > threshold))
-    return count
+    return _count_not_below(row[:split], threshold) + _count_above(row[split:], threshold)
 
 
 @numba.njit
@@ -280,10 +303,7 @@ def _count_better(
     for query in numba.prange(len(block)):
         row = block[query, :width]
         start, stop = starts[query], starts[query + 1]
-        row_nan = np.int32(0)
-        for column in range(width):
-            row_nan = np.int32(row_nan + np.int32(row[column] != row[column]))
-        nan += row_nan
+        nan += _count_nan(row)
         for pair in range(start, stop):
             column = gallery[pair] - first
             if 0 <= column < width and row[column] != scores[pair]:
@@ -733,15 +753,20 @@ def stream_ranks(
     devices = tuple(jax.local_devices() if devices is None else devices)
     if count_on_devices is None:
         count_on_devices = devices[0].platform != "cpu"
+    all_devices = len(devices) * jax.process_count()
     if block_size is None:
         width = BLOCK_SCORES // max(num_queries, 1) // len(devices)
     else:
-        width = -(-block_size // (len(devices) * jax.process_count()))
+        width = -(-block_size // all_devices)
+    # A block that is larger than the gallery would be mostly padding.
+    width = min(width, -(-size // all_devices))
     width = max(-(-width // WIDTH_MULTIPLE), 1) * WIDTH_MULTIPLE
-    if size + width * len(devices) * jax.process_count() >= 2**31:
+    if size + width * all_devices >= 2**31:
         raise ValueError(f"{size} gallery rows and a block are 2**31 or more, which int32 ends at")
-    # Leave out the ignored images, and top_k are still there.
-    best_count = min(width, top_k + int(ignored.counts.max(initial=0)))
+    # Leave out the ignored images, and top_k are still there. A power of two, because every other
+    # number is compiled anew.
+    enough = top_k + int(ignored.counts.max(initial=0))
+    best_count = min(width, 1 << (enough - 1).bit_length()) if enough else 0
     scored_blocks = functools.partial(
         _scored_blocks,
         score=_scorer(devices),

@@ -89,7 +89,7 @@ def random_embeddings(rng, gallery, *, whole):
 @pytest.mark.parametrize("seed", range(200))
 def test_streamed_ranks_equal_brute_force(seed):
     rng = np.random.default_rng(seed)
-    gallery_size = rng.integers(1, 300) if seed % 20 else 2500
+    gallery_size = rng.integers(1, 300) if seed % 20 else 2 * retrieval.FEW_POSITIVES
     queries, gallery = random_embeddings(rng, gallery_size, whole=seed % 4 > 0)
     relevant, ignored = random_masks(rng, len(queries), gallery_size)
     scores = queries.astype(np.float64) @ gallery.T.astype(np.float64)
