@@ -23,7 +23,8 @@ UNKNOWN_ID = -1
 class Candidates:
     """What is known of the images of a set to rank; G images, A attributes, K categories.
 
-    attributes: (G, A), +1, -1, 0 unknown. label: (G,) category of each image, in [0, K).
+    attributes: (G, A), +1, -1, 0 unknown. label: (G,) category of each image, in [0, K), -1 where
+    nothing is known of it.
     person_id, camera_id: (G,), -1 unknown. is_query: (G,) bool, images that the data set asks with.
     categories: (K, A), every description among them.
     """
@@ -135,7 +136,7 @@ def _sal_python(candidates: Candidates) -> Task:
 
 
 def _per_image(candidates: Candidates) -> Task:
-    asked = np.flatnonzero(candidates.is_query)
+    asked = np.flatnonzero(candidates.is_query & (candidates.label >= 0))
     images = np.flatnonzero(~candidates.is_query)
     if not len(asked) or not len(images):
         raise ModelError(

@@ -82,6 +82,25 @@ def test_per_image_places_are_those_of_its_gallery():
     assert rows(task.positives) == [[0, 1], [0, 1], [2], [2]]
 
 
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
+def test_images_of_which_nothing_is_known_are_found_and_not_judged(protocol):
+    """One more in the gallery and one more that asks; label -1."""
+    images, nothing = some_images(), np.zeros((2, CATEGORIES.shape[1]), np.int8)
+    more = Candidates(
+        attributes=np.concatenate([images.attributes, nothing]),
+        label=np.append(images.label, [-1, -1]),
+        person_id=np.append(images.person_id, [8, 9]),
+        camera_id=np.append(images.camera_id, [1, 1]),
+        is_query=np.append(images.is_query, [False, True]),
+        categories=CATEGORIES,
+    )
+    before, after = (create_task(protocol, candidates) for candidates in (images, more))
+    np.testing.assert_array_equal(after.queries, before.queries)
+    assert rows(after.positives) == rows(before.positives)
+    new = set(np.flatnonzero(after.images >= len(images.label)).tolist())
+    assert new and all(new <= set(row) for row in rows(after.ignored))
+
+
 def test_a_protocol_that_needs_query_images_says_so():
     images = dataclasses.replace(some_images(), is_query=np.zeros(8, bool))
     with pytest.raises(ModelError, match="per_image, but the set has 0 query images and 8"):

@@ -117,14 +117,16 @@ class Listing:
 
     @cached_property
     def test_categories(self) -> np.ndarray:
-        """(Q, A) int8, distinct descriptions of gallery and query images."""
+        """(Q, A) int8, distinct descriptions of gallery and query images, of what is known of any."""
         return self._categories(*TEST_SPLITS)
 
     def _categories(self, *splits: str) -> np.ndarray:
         rows = [self.splits[split].attributes for split in splits if split in self.splits]
         if not rows:
             return np.zeros((0, self.schema.num_attributes), np.int8)
-        return categories(np.concatenate(rows))[0]
+        attributes = np.concatenate(rows)
+        # An image of which nothing is known can be found, but is no description to ask with.
+        return categories(attributes[attributes.any(axis=1)])[0]
 
     def known_categories(self, split: str) -> np.ndarray:
         """The categories among which the labels of a split count."""
@@ -133,7 +135,10 @@ class Listing:
         return self.train_categories if split == "train" else self._categories(split)
 
     def arrays(self, split: str) -> dict[str, np.ndarray]:
-        """person_id, camera_id, label (N,) int32 and attributes (N, A) int8 of a split's images."""
+        """person_id, camera_id, label (N,) int32 and attributes (N, A) int8 of a split's images.
+
+        The label of an image of which nothing is known is -1.
+        """
         images = self.splits[split]
         return {
             "person_id": images.person_id,

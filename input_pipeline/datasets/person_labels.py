@@ -121,7 +121,7 @@ def read_person_labels(path: Path | str, form: LabelFile) -> PersonLabels:
 def write_person_labels(path: Path | str, labels: PersonLabels, form: LabelFile) -> None:
     """Writes the published form: the same struct, types and two field orders; fixed bytes."""
     halves: dict[str, dict[str, np.ndarray]] = {}
-    for half in ("test", "train"):
+    for half in form.orders:
         persons = getattr(labels, half)
         fields = {
             name: np.array([[person[name] for person in persons.values()]], np.uint8)

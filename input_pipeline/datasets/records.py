@@ -106,7 +106,8 @@ class Split:
     attributes: np.ndarray
     """(N, A) int8."""
     label: np.ndarray
-    """(N,) int32, among the training categories for train, else among the split's own."""
+    """(N,) int32, among the training categories for train, else among the split's own; -1 where
+    nothing is known of the image."""
     file_name: list[str]
     """(N,) below the data folder."""
 

@@ -1,0 +1,1 @@
+"""DukeMTMC with attributes: schema, folder reader (no TensorFlow), TFDS builder."""

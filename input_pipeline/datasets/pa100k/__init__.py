@@ -1,0 +1,1 @@
+"""PA-100K: schema, folder reader (no TensorFlow), TFDS builder."""

@@ -1,0 +1,1 @@
+"""PETA: schema, folder reader (no TensorFlow), TFDS builder."""
