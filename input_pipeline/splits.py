@@ -38,8 +38,9 @@ class RetrievalSet:
     Who is asked and what counts as right is a protocol's business.
 
     images: G encoded images. file_name: G names. attributes: (G, A) int8. label: (G,) int32, the
-    category of each image, in [0, Q), -1 where nothing is known of it. person_id, camera_id: (G,) int32, -1 unknown. is_query: (G,)
-    bool, whether the data set counts the image among its query images.
+    category of each image, in [0, Q), -1 where nothing is known of it. person_id, camera_id: (G,)
+    int32, -1 unknown. is_query: (G,) bool, whether the data set counts the image among its query
+    images.
     categories: (Q, A) int8. seen: (Q,) bool, whether the description occurs in the training split
     of the benchmark (carved validation categories never do: they are held out).
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Colour and word of an image that fits its description, that does not, and of which its own label
 # does not tell. The word too, because not everybody sees the colours.
@@ -86,7 +87,7 @@ def curves_svg(
             if len(numbers) == len(x) and not np.isnan(numbers).all():
                 axes.plot(x, numbers, label=name, color=colour, marker="." if len(x) < 30 else "")
         axes.set(title=title, xlabel=x_label, ylabel=f"{y_label} (%)", ylim=(0, 102))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)

@@ -227,7 +227,7 @@ def _count_above(row: np.ndarray, threshold: float) -> int:
     count = np.int32(0)
     for column in range(len(row)):
         count = np.int32(count + np.int32(row[column] > threshold))
-    return count
+    return int(count)
 
 
 @numba.njit
@@ -235,7 +235,7 @@ def _count_not_below(row: np.ndarray, threshold: float) -> int:
     count = np.int32(0)
     for column in range(len(row)):
         count = np.int32(count + np.int32(row[column] >= threshold))
-    return count
+    return int(count)
 
 
 @numba.njit
@@ -243,7 +243,7 @@ def _count_nan(row: np.ndarray) -> int:
     count = np.int32(0)
     for column in range(len(row)):
         count = np.int32(count + np.int32(row[column] != row[column]))
-    return count
+    return int(count)
 
 
 @numba.njit
@@ -546,7 +546,7 @@ class _Block:
     stop: () int32, where the real rows end; columns beyond are padding.
     """
 
-    scores: Array
+    scores: jax.Array
     first: np.ndarray
     stop: np.int32
 

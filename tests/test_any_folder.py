@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_of_noise import noise_crop, noise_jpeg
+from pictures_of_noise import noise_jpeg, write_noise_layout
 
 from input_pipeline.attributes import ABSENT, PRESENT, UNKNOWN, Schema
 from input_pipeline.datasets.any_folder import cells
@@ -19,8 +19,6 @@ from input_pipeline.datasets.listing import UNKNOWN_ID, Listing, ReaderOptions
 from input_pipeline.datasets.load import load_data_set
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.errors import DataError
-from input_pipeline.rendering import render
-from input_pipeline.rendering.layout import write_layout
 from input_pipeline.rendering.layouts.folder import schema_text
 
 SCHEMA = """\
@@ -243,7 +241,9 @@ def test_training_images_of_which_nothing_is_known_are_left_out(tmp_path):
     listing = read(tmp_path / "mine", labels)
     assert [f.name for f in listing.splits["train"].files] == ["images/a.jpg"]
     [warning] = listing.warnings
-    assert re.search(r"left out 1 training image\(s\) of which nothing is known \(line 3\)", warning)
+    assert re.search(
+        r"left out 1 training image\(s\) of which nothing is known \(line 3\)", warning
+    )
 
 
 def test_a_gallery_of_which_nothing_is_known_can_be_searched(tmp_path):
@@ -767,19 +767,14 @@ def test_records_of_a_folder(tmp_path):
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("folder") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "render_jpeg", noise_jpeg)
-        patch.setattr(render, "render_crop", noise_crop)
-        for folder in (out, out.with_name("again")):
-            write_layout(
-                folder,
-                layout="folder",
-                train_persons=20,
-                test_persons=10,
-                images_per_person=5,
-                image_height=32,
-                workers=1,
-            )
+    for folder in (out, out.with_name("again")):
+        write_noise_layout(
+            folder,
+            layout="folder",
+            train_persons=20,
+            test_persons=10,
+            images_per_person=5,
+        )
     return out
 
 

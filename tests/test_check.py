@@ -10,15 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from pictures_of_noise import noise_crop, noise_jpeg
+from pictures_of_noise import write_noise_layout
 
 from configs import market1501
 from input_pipeline.attributes import Group, Schema
 from input_pipeline.check import findings, images, report
 from input_pipeline.check.__main__ import check
 from input_pipeline.datasets.market1501.folder import read_market_folder
-from input_pipeline.rendering import render
-from input_pipeline.rendering.layout import write_layout
 
 SCHEMA = Schema(
     "small",
@@ -38,12 +36,12 @@ ROWS = np.array(
 def pristine(tmp_path_factory) -> Path:
     """12 + 8 persons with noise for pictures, never changed by a test."""
     out = tmp_path_factory.mktemp("market") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "render_jpeg", noise_jpeg)
-        patch.setattr(render, "render_crop", noise_crop)
-        write_layout(
-            out, train_persons=12, test_persons=8, images_per_person=5, image_height=32, workers=1
-        )
+    write_noise_layout(
+        out,
+        train_persons=12,
+        test_persons=8,
+        images_per_person=5,
+    )
     return out
 
 

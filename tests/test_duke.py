@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from pictures_of_noise import noise_jpeg
+from pictures_of_noise import write_noise_layout
 
 from input_pipeline.datasets.duke.folder import (
     DUKE_FOLDERS,
@@ -29,8 +29,7 @@ from input_pipeline.datasets.person_labels import (
     write_person_labels,
 )
 from input_pipeline.errors import DataError
-from input_pipeline.rendering import looks, render
-from input_pipeline.rendering.layout import write_layout
+from input_pipeline.rendering import looks
 from input_pipeline.rendering.layouts.duke import adapt, duke_fields
 from input_pipeline.rendering.population import draw_population
 
@@ -44,9 +43,12 @@ SIZE = {"train_persons": 8, "test_persons": 6}
 def pristine(tmp_path_factory) -> Path:
     """A look-alike of 8 + 6 persons with noise for pictures, never changed by a test."""
     out = tmp_path_factory.mktemp("duke") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "render_jpeg", noise_jpeg)
-        write_layout(out, layout="duke", **SIZE, images_per_person=5, image_height=32, workers=1)
+    write_noise_layout(
+        out,
+        layout="duke",
+        **SIZE,
+        images_per_person=5,
+    )
     return out
 
 

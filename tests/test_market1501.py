@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from pictures_of_noise import noise_crop, noise_jpeg
+from pictures_of_noise import noise_jpeg, write_noise_layout
 
 from input_pipeline.datasets import records
 from input_pipeline.datasets.load import load_data_set
@@ -24,8 +24,6 @@ from input_pipeline.datasets.market1501.folder import (
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.datasets.person_labels import PersonLabels
 from input_pipeline.errors import DataError
-from input_pipeline.rendering import render
-from input_pipeline.rendering.layout import write_layout
 
 LABEL_FILE_NAME = MARKET_LABEL_FILE.name
 SPLITS = ("train", "query", "gallery")
@@ -41,12 +39,12 @@ def load_market1501(data_dir: str, **options) -> records.DataSet:
 def pristine(tmp_path_factory) -> Path:
     """A rendered folder of 8 + 6 persons with noise for pictures, never changed by a test."""
     out = tmp_path_factory.mktemp("market") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "render_jpeg", noise_jpeg)
-        patch.setattr(render, "render_crop", noise_crop)
-        write_layout(
-            out, train_persons=8, test_persons=6, images_per_person=5, image_height=32, workers=1
-        )
+    write_noise_layout(
+        out,
+        train_persons=8,
+        test_persons=6,
+        images_per_person=5,
+    )
     return out
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from pictures_of_noise import noise_jpeg
+from pictures_of_noise import write_noise_layout
 
 from input_pipeline import splits
 from input_pipeline.datasets.image_labels import attributes_of
@@ -22,7 +22,6 @@ from input_pipeline.datasets.pa100k.folder import (
 from input_pipeline.datasets.pa100k.schema import PA100K_NAMES, pa100k_schema
 from input_pipeline.errors import DataError
 from input_pipeline.rendering import looks, render
-from input_pipeline.rendering.layout import write_layout
 from input_pipeline.rendering.layouts.pa100k import orientation, pa100k_names
 from input_pipeline.rendering.population import draw_population
 
@@ -45,16 +44,12 @@ IMAGES = "release_data/release_data"
 def pristine(tmp_path_factory) -> Path:
     """A look-alike of 9 + 6 persons with noise for pictures, never changed by a test."""
     out = tmp_path_factory.mktemp("pa100k") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "render_jpeg", noise_jpeg)
-        write_layout(
-            out,
-            layout="pa100k",
-            **SIZE,
-            images_per_person=IMAGES_PER_PERSON,
-            image_height=32,
-            workers=1,
-        )
+    write_noise_layout(
+        out,
+        layout="pa100k",
+        **SIZE,
+        images_per_person=IMAGES_PER_PERSON,
+    )
     return out
 
 

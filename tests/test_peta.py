@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from pictures_of_noise import noise_crop
+from pictures_of_noise import write_noise_layout
 
 from input_pipeline.check import findings
 from input_pipeline.datasets.listing import ReaderOptions
@@ -26,8 +26,7 @@ from input_pipeline.datasets.peta.schema import (
     bits_to_attributes,
 )
 from input_pipeline.errors import DataError
-from input_pipeline.rendering import looks, render
-from input_pipeline.rendering.layout import write_layout
+from input_pipeline.rendering import looks
 from input_pipeline.rendering.layouts.peta import PETA_LAYOUT, peta_names
 from input_pipeline.rendering.population import draw_population
 
@@ -41,16 +40,12 @@ IMAGES_PER_PERSON = 3
 def pristine(tmp_path_factory) -> Path:
     """A look-alike of 20 + 10 persons with noise for pictures, never changed by a test."""
     out = tmp_path_factory.mktemp("peta") / "data"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "render_crop", noise_crop)
-        write_layout(
-            out,
-            layout="peta",
-            **SIZE,
-            images_per_person=IMAGES_PER_PERSON,
-            image_height=32,
-            workers=1,
-        )
+    write_noise_layout(
+        out,
+        layout="peta",
+        **SIZE,
+        images_per_person=IMAGES_PER_PERSON,
+    )
     return out
 
 

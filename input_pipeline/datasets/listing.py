@@ -117,7 +117,7 @@ class Listing:
 
     @cached_property
     def test_categories(self) -> np.ndarray:
-        """(Q, A) int8, distinct descriptions of gallery and query images, of what is known of any."""
+        """(Q, A) int8, distinct descriptions of gallery and query images."""
         return self._categories(*TEST_SPLITS)
 
     def _categories(self, *splits: str) -> np.ndarray:
