@@ -1,4 +1,4 @@
-"""Running train.py and eval.py: what the user can mend is one sentence and exit code 2."""
+"""Running the scripts: what the user can mend is one sentence and exit code 2."""
 
 import difflib
 import errno
@@ -8,9 +8,10 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from input_pipeline.errors import DataError
 from jsreid_jax.checkpoints import says_disk_full
@@ -23,6 +24,12 @@ INTERRUPTED_EXIT_CODE = 130
 _USER_ERRNOS = (
     *(errno.EACCES, errno.EPERM, errno.EEXIST),
     *(errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
+
+# What flags and configs raise that cannot be read.
+_PARSE_ERRORS = (
+    *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
+    *(OSError, SyntaxError, ImportError),
 )
 
 
@@ -82,17 +89,35 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
-            # ml_collections puts off the error of a file that does not load to the first use.
-            getattr(flags.FLAGS["config"].value, "keys", None)
-    except (
-        *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
-        *(OSError, SyntaxError, ImportError),
-    ) as error:
+            _require_loaded(flags.FLAGS["config"].value)
+    except _PARSE_ERRORS as error:
         _fail(_explain(argv, error))
         raise
     if len(rest) > 1:
         _fail(f"unknown argument {rest[1]!r}: expected flags, which begin with --")
     return rest
+
+
+def load_config(file: str, overrides: Sequence[str]) -> Any:
+    """The config that train.py has with `--config file` and `--config.<override>` for each.
+
+    Raises:
+        ModelError: with the sentence of train.py, where that would refuse them.
+    """
+    argv = ["", f"--config={file}", *(f"--config.{override}" for override in overrides)]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", lock_config=True, flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+        _require_loaded(values["config"].value)
+    except _PARSE_ERRORS as error:
+        raise ModelError(_explain(argv, error)) from error
+    return values["config"].value
+
+
+def _require_loaded(config: ConfigDict | None) -> None:
+    """Raise the error of a file that does not load: ml_collections puts it off to the first use."""
+    getattr(config, "keys", None)
 
 
 def _explain(argv: Sequence[str], error: Exception) -> str:

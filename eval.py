@@ -7,7 +7,7 @@ python eval.py --workdir runs/rendered_market --export_dir DIR
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ import experiment
 from experiment import Config
 from input_pipeline import preprocessing, splits
 from input_pipeline.attributes import Schema
-from jsreid_jax import evaluation, export, parallel, pictures, protocols, report, retrieval
+from jsreid_jax import (
+    comparison,
+    evaluation,
+    export,
+    parallel,
+    pictures,
+    protocols,
+    report,
+    retrieval,
+)
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.joint_embedder import JointEmbedder
@@ -68,6 +77,7 @@ def main(argv: Sequence[str]) -> None:
         raise ModelError("expected either --workdir or --checkpoint, and not both: give one")
     source = Path(_WORKDIR.value or str(_CHECKPOINT.value))
     model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
+    choose_fusion_weight(model)
     if _EXPORT_DIR.value:
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
@@ -176,7 +186,8 @@ def evaluate(
     candidates = experiment.candidates(retrieval_set)
     task = protocols.create_task(protocol, candidates)
     searcher = Searcher(model)
-    gallery = searcher.images([retrieval_set.images[i] for i in task.images])
+    images = [retrieval_set.images[i] for i in task.images]
+    gallery = searcher.images(images)
     seen = retrieval_set.seen[task.category]
     judgement = evaluation.judge(
         task,
@@ -185,6 +196,8 @@ def evaluate(
         seen,
         block_size=config.eval.block_size,
         top_k=config.eval.pictured_images,
+        second_look=searcher.second_look(task.queries, images) if config.eval.rerank else None,
+        look_at=config.eval.rerank,
     )
     attributes = retrieval_set.attributes[task.images]
     result = {
@@ -192,6 +205,11 @@ def evaluate(
         "protocol_says": protocols.EXPLANATIONS[task.protocol],
         "average_precision": task.average_precision,
         "ties": "by gallery index",
+        "score": {
+            "kind": config.eval.score,
+            "fusion_weight": model.description.get("fusion_weight"),
+            "reranked": config.eval.rerank,
+        },
         "split": split,
         "data": {"name": config.data.name, "dir": data_dir or config.data.dir},
         "step": model.description["step"],
@@ -228,6 +246,9 @@ def evaluate(
     picture, page = output_dir / "ranked_lists.png", output_dir / "report.html"
     pictures.draw_ranked_lists(picture, lists)
     experiment.write_text(page, report.html(result, lists))
+    descriptions = [model.schema.describe(query) for query in task.queries]
+    queries = comparison.Queries(descriptions, seen, judgement.per_query)
+    experiment.write_text(output_dir / "per_query.csv", comparison.as_csv(queries))
     # Last, because its presence says that the evaluation is complete.
     experiment.write_json(output_dir / "metrics.json", result)
     print(table(result))
@@ -252,24 +273,65 @@ def _read_set(model: Model, *, split: str, data_dir: str | None) -> splits.Retri
     return validation
 
 
+def choose_fusion_weight(model: Model) -> None:
+    """Note in the description which weight the validation categories choose for a fused score.
+
+    A bundle brings it. Raises ModelError: there are several to choose from and no validation.
+    """
+    config, description = model.config, model.description
+    if config.eval.score != "fused" or "fusion_weight" in description:
+        return
+    if len(config.eval.fusion_weights) == 1:
+        description["fusion_weight"] = config.eval.fusion_weights[0]
+        return
+    validation = _read_set(model, split="validation", data_dir=None)
+    embedders = evaluation.Embedders(
+        model.embedder, mirror=config.eval.mirror, score=config.eval.score
+    )
+    scores = experiment.validate(config, embedders, model.variables, validation)
+    description["fusion_weight"] = scores["fusion_weight"]
+
+
 class Searcher:
-    """A model's two embedding functions, compiled once: lists in, unit vectors out."""
+    """A model's embedding functions, compiled once: lists in, vectors out."""
 
     def __init__(self, model: Model):
         self._model = model
-        self._embedders = evaluation.Embedders(model.embedder, mirror=model.config.eval.mirror)
+        config = model.config
+        self._embedders = evaluation.Embedders(
+            model.embedder, mirror=config.eval.mirror, score=config.eval.score
+        )
 
     def images(self, images: Sequence[bytes]) -> np.ndarray:
-        """(G, D) of encoded images."""
+        """(G, V) of encoded images."""
         model = self._model
         return experiment.embed_images(model.config, self._embedders, model.variables, images)
 
     def descriptions(self, attributes: np.ndarray) -> np.ndarray:
-        """(Q, D) of descriptions (Q, A)."""
+        """(Q, V) of descriptions (Q, A)."""
         model = self._model
-        return experiment.embed_descriptions(
+        vectors = experiment.embed_descriptions(
             model.config, self._embedders, model.variables, attributes
         )
+        return evaluation.query_vectors(
+            vectors,
+            width=self._embedders.width,
+            score=model.config.eval.score,
+            fusion_weight=model.description.get("fusion_weight", 1.0),
+        )
+
+    def second_look(
+        self, attributes: np.ndarray, images: Sequence[bytes]
+    ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """For `evaluation.judge`: new scores of the best images of descriptions (Q, A)."""
+        model = self._model
+
+        def look(best: np.ndarray, scores: np.ndarray) -> np.ndarray:
+            return experiment.score_pairs(
+                model.config, self._embedders, model.variables, attributes, images, best, scores
+            )
+
+        return look
 
 
 def partial_queries(

@@ -84,6 +84,7 @@ def check_config(config: Config) -> None:
         "data.name": tuple(BUILDERS),
         "data.peta_split": PETA_SPLITS,
         "eval.protocol": protocols.PROTOCOLS,
+        "eval.score": evaluation.SCORES,
         "model.backbone": BACKBONES,
         "model.attention": ATTENTION,
         "model.last_stride": (1, 2),
@@ -113,12 +114,39 @@ def check_config(config: Config) -> None:
     at_least_zero = (
         *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
         *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
-        *("optimizer.warmup_epochs", "optimizer.clip_norm"),
+        *("optimizer.warmup_epochs", "optimizer.clip_norm", "optimizer.freeze_backbone_epochs"),
+        *("losses.gradient_penalty", "eval.rerank"),
     )
     for field in at_least_zero:
         section, name = field.split(".")
         if config[section][name] < 0:
             raise ModelError(f"config.{field} is {config[section][name]}, expected 0 or more")
+    for field in ("losses.label_smoothing", "train.average_decay"):
+        section, name = field.split(".")
+        if not 0 <= config[section][name] < 1:
+            raise ModelError(
+                f"config.{field} is {config[section][name]}, expected a share from 0, less than 1"
+            )
+    if not config.eval.fusion_weights or min(config.eval.fusion_weights) < 0:
+        raise ModelError(
+            f"config.eval.fusion_weights is {tuple(config.eval.fusion_weights)}, expected one or "
+            "more numbers from 0 on"
+        )
+    is_conditioned = "conditioned" in config.model.attention
+    for field, is_used in (
+        ("losses.conditioned.weight", config.losses.conditioned.weight > 0),
+        ("eval.rerank", config.eval.rerank > 0),
+    ):
+        if is_used and not is_conditioned:
+            raise ModelError(
+                f"config.{field} is set, but config.model.attention is "
+                f"{config.model.attention!r}, expected conditioned or guided+conditioned with it"
+            )
+    if config.losses.cycle.weight > 0 and not config.losses.synthesis.weight > 0:
+        raise ModelError(
+            "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "
+            "both or none: the cycle is of what the synthesiser makes"
+        )
     if not 0 <= config.data.description_dropout <= 1:
         raise ModelError(
             f"config.data.description_dropout is {config.data.description_dropout}, expected a "
@@ -143,6 +171,24 @@ def check_config(config: Config) -> None:
         )
 
 
+def check_workdir(config: Config, workdir: Path) -> None:
+    """Raise ModelError if the workdir cannot be one, or holds the run of another config."""
+    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ModelError(f"{existing}: is a file, expected a folder: choose another --workdir")
+    file = workdir / "config.json"
+    if not file.exists():
+        return
+    stored = read_json(file)
+    differences = differing_fields(stored, as_json(config))
+    if differences:
+        raise ModelError(
+            f"{file}: this workdir belongs to a run with another config: "
+            f"{'; '.join(differences[:5])}{' and more' if len(differences) > 5 else ''}; "
+            "use the same config to resume it, or another --workdir"
+        )
+
+
 def create_embedder(config: Config, schema: Schema, num_categories: int) -> JointEmbedder:
     """The config's embedder for a schema's attributes and a number of training categories."""
     model = config.model
@@ -157,6 +203,7 @@ def create_embedder(config: Config, schema: Schema, num_categories: int) -> Join
         attribute_widths=tuple(model.attribute_widths),
         concept_scale=model.concept_scale,
         initial_temperature=config.losses.temperature,
+        has_synthesiser=config.losses.synthesis.weight > 0,
         axis_name=parallel.AXIS,
         dtype=jnp.dtype(model.dtype),
     )
@@ -168,8 +215,12 @@ def create_game(
     *,
     steps_per_epoch: int,
     num_train_steps: int,
+    categories: np.ndarray | None = None,
 ) -> tuple[Game, StepOptions]:
-    """Both players and how they play; here, once, epochs become steps."""
+    """Both players and how they play; here, once, epochs become steps.
+
+    categories: (K, A) training descriptions, which some losses ask for.
+    """
 
     def steps(epochs: float) -> int:
         return round(epochs * steps_per_epoch)
@@ -191,11 +242,14 @@ def create_game(
         discriminator=Discriminator(
             num_categories=embedder.num_categories,
             conditioning=config.losses.discriminator_conditioning,
+            judges_features=embedder.has_synthesiser,
+            embedding_width=embedder.attribute_widths[-1],
         ),
         embedder_optimizer=optimizers.create_optimizer(
             optimizer.name, weight_decay=optimizer.weight_decay, clip_norm=optimizer.clip_norm
         ),
         discriminator_optimizer=optimizers.create_optimizer(optimizer.name),
+        keeps_average=config.train.average_decay > 0,
     )
     weights = {
         name: optimizers.weight_schedule(
@@ -205,14 +259,24 @@ def create_game(
         )
         for name in LOSS_NAMES
     }
+    image_rate = learning_rate(optimizer.image_learning_rate)
+    needs_categories = config.losses.arc_face.weight + config.losses.semantic_margin.weight > 0
     options = StepOptions(
         weights=weights,
-        image_rate=learning_rate(optimizer.image_learning_rate),
+        backbone_rate=optimizers.resting(image_rate, steps(optimizer.freeze_backbone_epochs)),
+        image_rate=image_rate,
         attribute_rate=learning_rate(optimizer.attribute_learning_rate),
         discriminator_rate=learning_rate(optimizer.discriminator_learning_rate),
         generator=config.losses.generator,
         discriminator_steps=config.losses.discriminator_steps,
+        label_smoothing=config.losses.label_smoothing,
+        gradient_penalty=config.losses.gradient_penalty,
         learn_temperature=config.losses.learn_temperature,
+        arc_scale=config.losses.arc_scale,
+        arc_margin=config.losses.arc_margin,
+        categories=np.asarray(categories, np.float32) if needs_categories else None,
+        average_decay=config.train.average_decay,
+        seed=config.seed,
         axis_name=parallel.AXIS,
     )
     return game, options
@@ -221,7 +285,7 @@ def create_game(
 def embed_images(
     config: Config, embedders: evaluation.Embedders, variables: PyTree, images: Sequence[bytes]
 ) -> np.ndarray:
-    """(G, D) unit vectors of encoded images."""
+    """(G, V) vectors of encoded images, see `evaluation.Embedders`."""
     batches = pipeline.image_batches(
         images, batch_size=config.eval.batch_size, image_size=image_size(config)
     )
@@ -231,11 +295,65 @@ def embed_images(
 def embed_descriptions(
     config: Config, embedders: evaluation.Embedders, variables: PyTree, descriptions: np.ndarray
 ) -> np.ndarray:
-    """(Q, D) unit vectors of descriptions (Q, A)."""
+    """(Q, V) vectors of descriptions (Q, A), see `evaluation.Embedders`."""
     batches = pipeline.array_batches(
         descriptions.astype(np.float32), batch_size=config.eval.batch_size
     )
     return evaluation.embed_rows(embedders.attributes, variables, _split(batches), field="array")
+
+
+def score_pairs(
+    config: Config,
+    embedders: evaluation.Embedders,
+    variables: PyTree,
+    descriptions: np.ndarray,
+    images: Sequence[bytes],
+    best: np.ndarray,
+    scores: np.ndarray,
+) -> np.ndarray:
+    """(Q, R) scores by conditioned attention, added to what the first ranking says.
+
+    Keeps the attention's memory of every image that is among the best of any query, in float16:
+    h * w * 4 * attention_width bytes of each (64 KiB at 128x64 and a width of 64).
+
+    Args:
+        config: of the model.
+        embedders: of the model.
+        variables: replicated.
+        descriptions: (Q, A).
+        images: G encoded images.
+        best: (Q, R) places among them, -1 where there are fewer.
+        scores: (Q, R) of the first ranking.
+    """
+    wanted, place = np.unique(np.maximum(best, 0), return_inverse=True)
+    batches = pipeline.image_batches(
+        [images[i] for i in wanted],
+        batch_size=config.eval.batch_size,
+        image_size=image_size(config),
+    )
+    memory = evaluation.embed_rows(
+        embedders.memory, variables, _split(batches), field="image", dtype=np.float16
+    )
+    logging.info(
+        "Re-ranking the best %d of %d queries; memory of %d images: %.0f MiB",
+        best.shape[1],
+        len(best),
+        len(memory),
+        memory.nbytes / 2**20,
+    )
+    place = place.reshape(best.shape)
+    devices = jax.local_device_count()
+    found = []
+    for start in range(0, len(best), devices):
+        rows = np.arange(start, start + devices).clip(max=len(best) - 1)
+        batch = {
+            "description": descriptions[rows][:, None].astype(np.float32),
+            "images": memory[place[rows]][:, None].astype(np.float32),
+        }
+        found.append(np.asarray(embedders.pairs(variables, parallel.split_over_devices(batch))))
+    new = np.concatenate(found)[: len(best), 0]
+    scale = np.exp(-float(variables["params"]["log_temperature"]))
+    return new + scale * np.where(best < 0, 0.0, scores)
 
 
 def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
@@ -263,18 +381,29 @@ def validate(
 ) -> dict[str, float]:
     """Means over all validation descriptions; "mAP" selects the best checkpoint.
 
-    Always by the protocol `category`, because carved validation images have no query images.
+    Always by the protocol `category`, because carved validation images have no query images. A
+    fused score has the weight that is best here, as "fusion_weight".
     """
     task = protocols.create_task("category", candidates(validation))
-    streamed = retrieval.stream_ranks(
-        embed_descriptions(config, embedders, variables, task.queries),
-        embed_images(config, embedders, variables, validation.images),
-        task.positives,
-        task.ignored,
-        block_size=config.eval.block_size,
-    )
-    metrics = retrieval.summarise(retrieval.query_metrics(streamed.ranks))
-    return metrics | {"mAP": metrics["mAP_step"]}
+    queries = embed_descriptions(config, embedders, variables, task.queries)
+    gallery = embed_images(config, embedders, variables, validation.images)
+    is_fused = config.eval.score == "fused"
+    found: list[dict[str, float]] = []
+    for weight in config.eval.fusion_weights if is_fused else (1.0,):
+        streamed = retrieval.stream_ranks(
+            evaluation.query_vectors(
+                queries, width=embedders.width, score=config.eval.score, fusion_weight=weight
+            ),
+            gallery,
+            task.positives,
+            task.ignored,
+            block_size=config.eval.block_size,
+        )
+        metrics = retrieval.summarise(retrieval.query_metrics(streamed.ranks))
+        found.append(metrics | {"mAP": metrics["mAP_step"]})
+        if is_fused:
+            found[-1]["fusion_weight"] = weight
+    return max(found, key=lambda metrics: metrics["mAP"])
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -314,8 +443,13 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file that is whole at any moment."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file that is whole at any moment."""
     partial = file.with_name(file.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     partial.replace(file)
 
 

@@ -6,6 +6,7 @@ python train.py --config configs/rendered_market.py --workdir runs/rendered_mark
 import contextlib
 import functools
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,31 +37,13 @@ def main(argv: Sequence[str]) -> None:
     del argv
     workdir = Path(str(_WORKDIR.value))
     experiment.check_config(_CONFIG.value)
-    check_workdir(_CONFIG.value, workdir)
+    experiment.check_workdir(_CONFIG.value, workdir)
     finished = workdir / "finished.json"
     if finished.exists():
         logging.info("%s: this run is finished: %s", workdir, finished.read_text().strip())
         return
     experiment.set_up_devices(_CONFIG.value)
     train_and_evaluate(_CONFIG.value, workdir)
-
-
-def check_workdir(config: Config, workdir: Path) -> None:
-    """Raise ModelError if the workdir cannot be one, or holds the run of another config."""
-    existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        raise ModelError(f"{existing}: is a file, expected a folder: choose another --workdir")
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    stored = experiment.read_json(file)
-    differences = experiment.differing_fields(stored, experiment.as_json(config))
-    if differences:
-        raise ModelError(
-            f"{file}: this workdir belongs to a run with another config: "
-            f"{'; '.join(differences[:5])}{' and more' if len(differences) > 5 else ''}; "
-            "use the same config to resume it, or another --workdir"
-        )
 
 
 def train_batches(
@@ -112,7 +95,11 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
 
     embedder = experiment.create_embedder(config, data.schema, len(train.categories))
     game, options = experiment.create_game(
-        config, embedder, steps_per_epoch=steps_per_epoch, num_train_steps=num_train_steps
+        config,
+        embedder,
+        steps_per_epoch=steps_per_epoch,
+        num_train_steps=num_train_steps,
+        categories=train.categories,
     )
     state = create_train_state(
         game,
@@ -131,14 +118,18 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     if not (workdir / "config.json").exists():
         experiment.write_json(workdir / "config.json", experiment.as_json(config))
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        start_step, state = resume(checkpoints, state, meta, config.data.dir)
+        start_step, seconds, state = resume(checkpoints, state, meta, config.data.dir)
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
         batches = train_batches(config, train, data.schema.group_sizes, start_step)
         writer = metric_writers.create_default_writer(workdir, asynchronous=False)
         progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
-        embedders = evaluation.Embedders(embedder, mirror=config.eval.mirror)
+        embedders = evaluation.Embedders(
+            embedder, mirror=config.eval.mirror, score=config.eval.score
+        )
+        watch = GameWatch()
         eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
         history: list[dict[str, Array]] = []
+        since = time.monotonic()
         for step in range(start_step + 1, num_train_steps + 1):
             state, metrics = step_fn(state, next(batches))
             history.append(metrics)
@@ -146,27 +137,69 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
             saves = evaluates or step % config.train.checkpoint_every_steps == 0
             if saves or step % config.train.log_every_steps == 0:
-                writer.write_scalars(step, summarise(history, step))
+                means = summarise(history, step)
+                writer.write_scalars(step, means)
+                if warning := watch.see(means, len(history)):
+                    logging.warning("step %d: %s", step, warning)
                 history.clear()
             if not saves:
                 continue
+            # The metrics have just been read, so every step so far is computed.
+            seconds += time.monotonic() - since
             scores = None
             if evaluates and validation is not None:
                 scores = experiment.validate(config, embedders, state.variables, validation)
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
-            checkpoints.save(step, state, meta, scores)
+            checkpoints.save(step, state, meta | {"seconds": seconds}, scores)
+            since = time.monotonic()
         writer.close()
         best_step = checkpoints.best_step()
     experiment.write_json(
-        workdir / "finished.json", {"step": num_train_steps, "best_step": best_step}
+        workdir / "finished.json",
+        {"step": num_train_steps, "best_step": best_step, "seconds": round(seconds, 1)},
     )
     logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
 
 
+class GameWatch:
+    """Notices when the adversarial game has collapsed: nothing to learn for one side, for long."""
+
+    STEPS = 200
+    # Accuracies of the discriminator that teach the other side nothing: it guesses, or never errs.
+    GUESSES, NEVER_ERRS = (0.48, 0.52), 0.995
+
+    def __init__(self):
+        self._steps: dict[str, int] = {"guesses": 0, "never errs": 0}
+
+    def see(self, means: dict[str, float], steps: int) -> str:
+        """A sentence if the last `steps`, with these means, complete STEPS of collapse."""
+        accuracy = means.get("train/discriminator_accuracy", 0.0)
+        is_played = means["train/adversary_weight"] > 0
+        low, high = self.GUESSES
+        now: dict[str, bool] = {
+            "guesses": low <= accuracy <= high,
+            "never errs": accuracy >= self.NEVER_ERRS,
+        }
+        for state, holds in now.items():
+            before = self._steps[state]
+            self._steps[state] = before + steps if holds and is_played else 0
+            if before < self.STEPS <= self._steps[state]:
+                return (
+                    f"the discriminator {state} (accuracy {accuracy:.3f}) for {self.STEPS} steps "
+                    "and more: the adversary teaches nothing; change "
+                    "config.losses.adversary.weight, config.optimizer.discriminator_learning_rate "
+                    "or config.losses.gradient_penalty"
+                )
+        return ""
+
+
 def resume(
     checkpoints: Checkpoints, state: TrainState, meta: dict[str, Any], data_dir: str
-) -> tuple[int, TrainState]:
-    """The newest checkpoint's step and state; 0 and the fresh state where there is none.
+) -> tuple[int, float, TrainState]:
+    """The newest checkpoint's step, seconds and state; 0, 0 and the fresh one where there is none.
+
+    Seconds are those of the steps that led to it: validation and saving do not count, compiling
+    does.
 
     Raises:
         ModelError: the checkpoint was trained on other data than there is now, or does not fit.
@@ -176,16 +209,17 @@ def resume(
         for player in ("embedder", "discriminator"):
             params = getattr(state, player).params
             parameter_overview.log_parameter_overview(params, msg=f"{player.capitalize()}:")
-        return 0, state
+        return 0, 0.0, state
     logging.info("Resuming from the checkpoint of step %d", step)
     stored = checkpoints.restore_meta(step)
+    seconds = stored.pop("seconds", 0.0)
     if stored != meta:
         names = ", ".join(name for name in meta if stored.get(name) != meta[name])
         raise ModelError(
             f"{data_dir}: the training data differs from what this run began with ({names}); "
             "restore it, or train in another --workdir"
         )
-    return step, checkpoints.restore_state(step, state)
+    return step, seconds, checkpoints.restore_state(step, state)
 
 
 def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:

@@ -66,7 +66,8 @@ def get_config() -> ConfigDict:
     model.backbone = "resnet50"
     # Stride of the last stage: 1 keeps a finer feature map.
     model.last_stride = 1
-    # none, or guided: one attention map per attribute group.
+    # none; guided: one attention map per attribute group; conditioned: the description's values
+    # decide where to look, to re-rank the best images; guided+conditioned: both.
     model.attention = "guided"
     model.attention_width = 64
     # Widths of the two streams; both end in the embedding width D.
@@ -86,12 +87,29 @@ def get_config() -> ConfigDict:
     losses.contrastive = loss(0.0)
     losses.group_prediction = loss(0.0)
     losses.attribute_head = loss(0.0)
+    # Pairs scored by conditioned attention, for re-ranking.
+    losses.conditioned = loss(0.0)
+    # ASMR: ArcFace of images against all training descriptions, and distances of descriptions that
+    # follow how much they differ.
+    losses.arc_face = loss(0.0)
+    losses.semantic_margin = loss(0.0)
+    # SAL: a network makes image features of descriptions, also unseen ones, against the
+    # discriminator (synthesis), and these must tell their description again (cycle).
+    losses.synthesis = loss(0.0)
+    losses.cycle = loss(0.0)
     # Who tries to look like the other: attributes (the paper), images, both.
     losses.generator = "attributes"
     # none, or category: the discriminator also sees the category.
     losses.discriminator_conditioning = "none"
     # Updates of the discriminator per step.
     losses.discriminator_steps = 1
+    # The discriminator believes in real images only with probability 1 - label_smoothing.
+    losses.label_smoothing = 0.0
+    # Weight of the R1 penalty: the discriminator's squared gradient at images.
+    losses.gradient_penalty = 0.0
+    # ArcFace's scale and angular margin (radians).
+    losses.arc_scale = 12.0
+    losses.arc_margin = 0.2
     # Contrastive temperature at the start, and whether it is learned.
     losses.temperature = 0.1
     losses.learn_temperature = True
@@ -103,6 +121,8 @@ def get_config() -> ConfigDict:
     optimizer.image_learning_rate = 1e-3
     optimizer.attribute_learning_rate = 1e-3
     optimizer.discriminator_learning_rate = 1e-4
+    # The backbone rests for so long at the start, while what is behind it learns.
+    optimizer.freeze_backbone_epochs = 0.0
     # cosine (to 0), drops (times drop_factor at each of drop_epochs), constant.
     optimizer.schedule = "cosine"
     optimizer.warmup_epochs = 1.0
@@ -118,6 +138,8 @@ def get_config() -> ConfigDict:
     train.batch_size = 128
     train.num_epochs = 60
     train.log_every_steps = 50
+    # Evaluate an exponential moving average of the embedder's parameters of this decay; 0: none.
+    train.average_decay = 0.0
     # Evaluation on validation categories; each writes a checkpoint, the best one is kept.
     train.eval_every_epochs = 5.0
     # Checkpoints between evaluations, so that a killed run loses little.
@@ -128,6 +150,13 @@ def get_config() -> ConfigDict:
     evaluation.batch_size = 128
     # Embed a gallery image as the mean of itself and its mirror image: twice the work.
     evaluation.mirror = True
+    # How an image fits a description: cosine of the embeddings, recognition (log-likelihood of the
+    # description under the recognised attributes), or fused, cosine + weight * log-likelihood.
+    evaluation.score = "cosine"
+    # For fused: weights of the log-likelihood, of which validation categories choose one.
+    evaluation.fusion_weights = (0.003, 0.01, 0.03, 0.1)
+    # Re-rank so many best images of every query by conditioned attention; 0: none.
+    evaluation.rerank = 0
     # Who is asked and ranked: category, sal_python, asmr or per_image (README, Protocols).
     evaluation.protocol = "category"
     # Gallery images scored at once, over all devices: bounds the memory and changes no number.

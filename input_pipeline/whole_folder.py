@@ -12,12 +12,14 @@ from input_pipeline.errors import DataError
 
 
 @contextlib.contextmanager
-def only_writer(out: Path) -> Iterator[int]:
+def only_writer(out: Path, *, wait: bool = True) -> Iterator[int]:
     """Holds the one right to write below out's parent folder, which is made if missing.
 
     Several runs may find the same data missing at the same moment; the others wait here and then
     find it. Yields the lock's file descriptor: the lock goes with the last process that has it, so
     a killed one leaves nothing behind, and child processes that write are given it too.
+
+    wait: False raises DataError where another process has it.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +27,13 @@ def only_writer(out: Path) -> Iterator[int]:
     except OSError as error:
         raise _cannot_write(out, error) from error
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{out.parent}: another process is writing there: wait until it has ended, or "
+                "choose another folder"
+            ) from error
         yield folder
     finally:
         os.close(folder)

@@ -3,8 +3,11 @@
 Every loss is the mean over the rows it is given, in float32 whatever the networks compute in.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jsreid_jax.types import Array
@@ -39,12 +42,26 @@ def attribute_loss(logits: Array, attributes: Array) -> Array:
     return (losses.sum(axis=-1) / jnp.maximum(known.sum(axis=-1), 1.0)).mean()
 
 
-def discriminator_loss(image_logits: Array, attribute_logits: Array) -> Array:
+def discriminator_loss(
+    image_logits: Array, attribute_logits: Array, *, smoothing: float = 0.0
+) -> Array:
     """-log s(D(z_image)) - log(1 - s(D(z_attribute))): images are real (loss 3 [paper]).
 
-    Both (B,) logits; log-sigmoid of logits, never a sigmoid of a sigmoid.
+    Both (B,) logits; log-sigmoid of logits, never a sigmoid of a sigmoid. With one-sided label
+    smoothing (Salimans et al. 2016) images are real with probability 1 - smoothing only.
     """
-    return -(jax.nn.log_sigmoid(image_logits) + jax.nn.log_sigmoid(-attribute_logits)).mean()
+    real = (1.0 - smoothing) * jax.nn.log_sigmoid(image_logits)
+    real = real + smoothing * jax.nn.log_sigmoid(-image_logits)
+    return -(real + jax.nn.log_sigmoid(-attribute_logits)).mean()
+
+
+def gradient_penalty(discriminate: Callable[[Array], Array], embedding: Array) -> Array:
+    """R1: half the mean squared norm of the discriminator's gradient at the real embeddings.
+
+    Mescheder et al. 2018. discriminate takes (B, D) to (B,) row by row; embedding (B, D) -> ().
+    """
+    gradient = jax.grad(lambda rows: discriminate(rows).sum())(embedding)
+    return 0.5 * (gradient**2).sum(axis=-1).mean()
 
 
 def generator_loss(image_logits: Array, attribute_logits: Array, *, generator: str) -> Array:
@@ -100,14 +117,83 @@ def contrastive_loss(
     def gather(x: Array) -> Array:
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
-    def one_way(anchors: Array, others: Array, positives: Array) -> Array:
-        positives = positives / positives.sum(axis=1, keepdims=True)
-        logits = anchors @ gather(others).T * jnp.exp(-log_temperature)
-        return -(positives * jax.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
-
     of_image = is_true_of(gather(description), attributes).T
     of_description = is_true_of(description, gather(attributes))
-    return 0.5 * (one_way(image, attribute, of_image) + one_way(attribute, image, of_description))
+    scale = jnp.exp(-log_temperature)
+    return 0.5 * (
+        _info_nce(image @ gather(attribute).T * scale, of_image)
+        + _info_nce(attribute @ gather(image).T * scale, of_description)
+    )
+
+
+def pair_loss(scores: Array, attributes: Array, description: Array) -> Array:
+    """The same InfoNCE on scores (B, B) of every description (row) with every image of the device.
+
+    For attention that is conditioned on the description (ours). attributes, description: (B, A).
+    """
+    positives = is_true_of(description, attributes)
+    return 0.5 * (_info_nce(scores, positives) + _info_nce(scores.T, positives.T))
+
+
+def _info_nce(logits: Array, positives: Array) -> Array:
+    """Cross-entropy of rows (B, B') with the even distribution over their positives (0 or 1)."""
+    positives = positives / positives.sum(axis=1, keepdims=True)
+    return -(positives * jax.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
+
+
+def arc_face_loss(
+    image: Array, category: Array, label: Array, *, scale: float, margin: float
+) -> Array:
+    """Images against all K description embeddings with an angular margin [ASMR].
+
+    image (B, D) and category (K, D) of unit length, label (B,) -> (). ArcFace: Deng et al. 2019.
+    """
+    cosine = image @ category.T
+    # The angle's own derivative is infinite at 0 and pi.
+    inside = jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)
+    is_own = jax.nn.one_hot(label, len(category), dtype=bool)
+    with_margin = jnp.where(is_own, jnp.cos(jnp.arccos(inside) + margin), cosine)
+    return concept_loss(scale * with_margin, label)
+
+
+def semantic_margin_loss(
+    category: Array, options: Array, group_of_option: np.ndarray, group_weights: Array
+) -> Array:
+    """How far descriptions lie apart follows how much they differ [ASMR].
+
+    The mean over pairs of categories of (cos - mean cos - sigmoid(1 - d.w / 10))^2; d in {0, 1}^R
+    tells in which groups the two differ.
+
+    Args:
+        category: (K, D), unit length.
+        options: (K, M), 1.0 where a description has that option, see `group_options`.
+        group_of_option: (M,) int.
+        group_weights: (R,) w, learned.
+    """
+    pairs = 1.0 - jnp.eye(len(category))
+    count = max(len(category) * (len(category) - 1), 1)
+    cosine = category @ category.T
+    mean = (cosine * pairs).sum() / count
+    agreeing = (options * group_weights[group_of_option]) @ options.T
+    target = jax.nn.sigmoid(1.0 - (group_weights.sum() - agreeing) / 10.0)
+    return (((cosine - mean - target) ** 2) * pairs).sum() / count
+
+
+def group_options(
+    categories: np.ndarray, group_sizes: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What K descriptions (K, A) say of each group, as (K, M) one-hot float32 and groups (M,).
+
+    A column for every different answer to a group, so that two descriptions differ in a group
+    exactly where they share none of its columns.
+    """
+    columns, groups = [], []
+    ends = np.cumsum(group_sizes)
+    for group, (start, end) in enumerate(zip(ends - group_sizes, ends, strict=True)):
+        answers, answer = np.unique(categories[:, start:end], axis=0, return_inverse=True)
+        columns.append(np.eye(len(answers), dtype=np.float32)[answer.reshape(-1)])
+        groups += [group] * len(answers)
+    return np.concatenate(columns, axis=1), np.array(groups)
 
 
 def is_true_of(description: Array, attributes: Array) -> Array:

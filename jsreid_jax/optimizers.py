@@ -4,13 +4,11 @@ Learning rates are not given to optax, which would count updates: the discrimina
 and moves several times per step at others, and its rate must follow the step all the same.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 import optax
 
-from jsreid_jax.types import Array, Player, PyTree, Schedule
+from jsreid_jax.types import Player, PyTree, Schedule
 
 NAMES = ("adam", "sgd")
 SCHEDULES = ("cosine", "drops", "constant")
@@ -62,6 +60,11 @@ def learning_rate_schedule(
     return schedule
 
 
+def resting(rate: Schedule, steps: int) -> Schedule:
+    """A learning rate that is 0 for so many first steps."""
+    return lambda step: jnp.where(step < steps, 0.0, rate(step))
+
+
 def create_optimizer(
     name: str, *, weight_decay: float = 0.0, clip_norm: float = 0.0
 ) -> optax.GradientTransformation:
@@ -90,11 +93,11 @@ def descend(
     optimizer: optax.GradientTransformation,
     player: Player,
     gradient: PyTree,
-    rate: Array | Mapping[str, Array],
+    rate: PyTree,
 ) -> Player:
     """The player after one update.
 
-    rate: one learning rate, or one for each key of the parameters.
+    rate: one learning rate, or a prefix of the parameters with one for each part.
     """
     updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
     steps = jax.tree.map(lambda r, part: jax.tree.map(lambda u: -r * u, part), rate, updates)

@@ -94,3 +94,72 @@ def curves_svg(
         picture = io.BytesIO()
         figure.savefig(picture, format="svg", metadata={"Date": None})
     return picture.getvalue()
+
+
+def means_png(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]]) -> bytes:
+    """A PNG of means with their standard deviations, runs below each other.
+
+    panels: by panel, then by subset, then by run the mean and deviation as shares; NaN of either is
+    not drawn.
+    """
+    runs = list(dict.fromkeys(r for panel in panels.values() for s in panel.values() for r in s))
+    size = (4.2 * len(panels) + 1, 0.5 * len(runs) + 1.6)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (title, subsets) in zip(axes, panels.items(), strict=True):
+        for place, (subset, values) in enumerate(subsets.items()):
+            # Subsets beside each other within the line of a run.
+            y = [runs.index(run) + 0.2 * (place - (len(subsets) - 1) / 2) for run in values]
+            means, deviations = 100 * np.array(list(values.values())).reshape(-1, 2).T
+            axis.errorbar(
+                means,
+                y,
+                xerr=np.nan_to_num(deviations),
+                label=subset,
+                color=_COLOURS[place % len(_COLOURS)],
+                linestyle="",
+                marker="o",
+                markersize=4,
+                capsize=3,
+            )
+        axis.set(xlabel=f"{title} (%)", yticks=range(len(runs)), ylim=(len(runs) - 0.5, -0.5))
+        axis.set_yticklabels(runs, parse_math=False)
+        axis.grid(axis="x", alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return _png(figure)
+
+
+def training_curves_png(
+    curves: Mapping[str, Sequence[Mapping[int, float]]], *, y_label: str
+) -> bytes:
+    """A PNG of curves over the steps of training: each seed thin, the mean of a run's seeds thick.
+
+    curves: by run, one curve per seed, which is a share by step. Seeds hold out other images, so
+    they have other steps; between its own steps a curve is taken for straight.
+    """
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (run, seeds) in enumerate(curves.items()):
+        drawn = [(sorted(c), [100 * c[step] for step in sorted(c)]) for c in seeds if c]
+        if not drawn:
+            continue
+        colour = f"C{place % 10}"
+        for steps, values in drawn:
+            axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.4)
+        first, last = max(s[0] for s, _ in drawn), min(s[-1] for s, _ in drawn)
+        grid = sorted({step for steps, _ in drawn for step in steps if first <= step <= last})
+        mean = np.mean([np.interp(grid, steps, values) for steps, values in drawn], axis=0)
+        axes.plot(grid, mean, color=colour, linewidth=2, marker=".", label=run.replace("$", r"\$"))
+    axes.set(xlabel="step", ylabel=f"{y_label} (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    return picture.getvalue()

@@ -5,17 +5,30 @@ discriminator learns from their values, and the gradient of the embedder's losse
 through the same pass. Written against an axis name only; `parallel.py` gives it the devices.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jsreid_jax import losses
+from jsreid_jax.models.joint_embedder import Draw
+from jsreid_jax.models.synthesiser import NOISE_WIDTH, draw_from_prior
 from jsreid_jax.optimizers import descend
 from jsreid_jax.train_state import Game
-from jsreid_jax.types import Array, Batch, Embeddings, Player, PyTree, Schedule, TrainState
+from jsreid_jax.types import (
+    Array,
+    Batch,
+    Embeddings,
+    Player,
+    PyTree,
+    Schedule,
+    Synthesis,
+    TrainState,
+)
 
 LOSS_NAMES = (
     "image_concept",
@@ -25,6 +38,11 @@ LOSS_NAMES = (
     "contrastive",
     "group_prediction",
     "attribute_head",
+    "conditioned",
+    "arc_face",
+    "semantic_margin",
+    "synthesis",
+    "cycle",
 )
 
 
@@ -33,21 +51,36 @@ class StepOptions:
     """How the game is played.
 
     weights: for every one of LOSS_NAMES a schedule of the step.
-    image_rate, attribute_rate, discriminator_rate: learning rates, schedules of the step: of the
-        image stream, of everything else in the embedder, and of the discriminator.
+    backbone_rate, image_rate, attribute_rate, discriminator_rate: learning rates, schedules of the
+        step: of the backbone, of the rest of the image stream, of everything else in the embedder,
+        and of the discriminator.
     generator: which modality tries to look like the other, one of losses.GENERATORS.
     discriminator_steps: updates of the discriminator per step.
+    label_smoothing: of the discriminator's real examples.
+    gradient_penalty: weight of the discriminator's R1 penalty.
     learn_temperature: whether the contrastive loss moves its temperature.
+    arc_scale, arc_margin: of the ArcFace loss.
+    categories: (K, A) training descriptions; None where no loss asks for them.
+    average_decay: of the exponential moving average of the embedder's parameters.
+    seed: of what the synthesiser is asked for.
     axis_name: device axis; None on one device outside pmap.
     """
 
     weights: Mapping[str, Schedule]
+    backbone_rate: Schedule
     image_rate: Schedule
     attribute_rate: Schedule
     discriminator_rate: Schedule
     generator: str = "attributes"
     discriminator_steps: int = 1
+    label_smoothing: float = 0.0
+    gradient_penalty: float = 0.0
     learn_temperature: bool = True
+    arc_scale: float = 12.0
+    arc_margin: float = 0.2
+    categories: np.ndarray | None = None
+    average_decay: float = 0.0
+    seed: int = 0
     axis_name: str | None = None
 
 
@@ -60,15 +93,22 @@ def discriminate(game: Game, params: PyTree, embedding: Array, label: Array) -> 
     return game.discriminator.apply({"params": params}, embedding, label)  # pyright: ignore
 
 
+def discriminate_features(game: Game, params: PyTree, features: Array, description: Array) -> Array:
+    """The discriminator's logits (B,) for image features (B, F) of descriptions (B, A)."""
+    return game.discriminator.apply(  # pyright: ignore
+        {"params": params}, features, description, method="judge_features"
+    )
+
+
 def update_discriminator(
     game: Game,
     player: Player,
     embeddings: Embeddings,
-    label: Array,
+    batch: Batch,
     *,
     rate: Array,
     active: Array,
-    axis_name: str | None,
+    options: StepOptions,
 ) -> tuple[Player, dict[str, Array]]:
     """One step of the discriminator on embeddings that it takes as they are.
 
@@ -76,26 +116,57 @@ def update_discriminator(
         game: the networks and optimizers.
         player: the discriminator before.
         embeddings: values only; no gradient leaves here.
-        label: (B,) categories, for a conditioned discriminator.
+        batch: what they are of.
         rate: () learning rate.
-        active: () bool; False (the adversary's weight is 0) leaves the player untouched.
-        axis_name: device axis or None.
+        active: () bool; False (no adversary has any weight) leaves the player untouched.
+        options: how the game is played.
 
     Returns:
         The discriminator after, and its loss and accuracy before the step.
     """
 
     def loss_fn(params):
-        image_logits = discriminate(game, params, embeddings.image, label)
-        attribute_logits = discriminate(game, params, embeddings.attribute, label)
+        judge = functools.partial(discriminate, game, params, label=batch.label)
+        image_logits, attribute_logits = judge(embeddings.image), judge(embeddings.attribute)
         correct = 0.5 * ((image_logits > 0).mean() + (attribute_logits <= 0).mean())
-        return losses.discriminator_loss(image_logits, attribute_logits), correct
+        loss = losses.discriminator_loss(
+            image_logits, attribute_logits, smoothing=options.label_smoothing
+        )
+        if options.gradient_penalty:
+            penalty = losses.gradient_penalty(judge, embeddings.image)
+            loss = loss + options.gradient_penalty * penalty
+        if embeddings.synthesis is not None:
+            made = embeddings.synthesis
+            judge_features = functools.partial(discriminate_features, game, params)
+            loss = loss + losses.discriminator_loss(
+                judge_features(made.real, batch.description),
+                judge_features(made.seen, batch.description),
+                smoothing=options.label_smoothing,
+            )
+        return loss, correct
 
     (loss, accuracy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(player.params)
-    gradient = _mean_over_devices(gradient, axis_name)
+    gradient = _mean_over_devices(gradient, options.axis_name)
     updated = descend(game.discriminator_optimizer, player, gradient, rate)
     updated = jax.tree.map(lambda new, old: jnp.where(active, new, old), updated, player)
     return updated, {"discriminator_loss": loss, "discriminator_accuracy": accuracy}
+
+
+def synthesis_losses(
+    game: Game, made: Synthesis, batch: Batch, discriminator_params: PyTree
+) -> tuple[Array, Array]:
+    """The synthesiser's adversarial loss, and what its unseen people teach [SAL, form ours].
+
+    The second is the cycle (their attributes are told from their features) and the consistency of
+    both modalities on descriptions that no training person has.
+    """
+    judge = functools.partial(discriminate_features, game, discriminator_params)
+    fooled = jnp.concatenate(
+        [judge(made.seen, batch.description), judge(made.unseen, made.unseen_description)]
+    )
+    cycle = losses.attribute_loss(made.unseen_attribute_logits, made.unseen_description)
+    meeting = losses.consistency_loss(made.unseen_image, made.unseen_attribute)
+    return -jax.nn.log_sigmoid(fooled).mean(), cycle + meeting
 
 
 def embedder_losses(
@@ -113,6 +184,25 @@ def embedder_losses(
     if embeddings.group_logits is not None:
         group_prediction = losses.attribute_loss(embeddings.group_logits, batch.attributes)
     is_whole = jnp.all(batch.description == batch.attributes, axis=-1)
+    arc_face = semantic_margin = conditioned = synthesis = cycle = jnp.zeros(())
+    if embeddings.category is not None and embeddings.group_weights is not None:
+        arc_face = losses.arc_face_loss(
+            embeddings.image,
+            embeddings.category,
+            batch.label,
+            scale=options.arc_scale,
+            margin=options.arc_margin,
+        )
+        group_sizes = game.embedder.group_sizes
+        semantic_margin = losses.semantic_margin_loss(
+            embeddings.category,
+            *losses.group_options(np.asarray(options.categories), group_sizes),
+            embeddings.group_weights,
+        )
+    if embeddings.pair_scores is not None:
+        conditioned = losses.pair_loss(embeddings.pair_scores, batch.attributes, batch.description)
+    if embeddings.synthesis is not None:
+        synthesis, cycle = synthesis_losses(game, embeddings.synthesis, batch, discriminator_params)
     return {
         "image_concept": losses.concept_loss(embeddings.image_logits, batch.label),
         # A partial description fits several categories: it has none to be classified as.
@@ -139,6 +229,11 @@ def embedder_losses(
             losses.attribute_loss(embeddings.image_attribute_logits, batch.attributes)
             + losses.attribute_loss(embeddings.attribute_attribute_logits, batch.description)
         ),
+        "conditioned": conditioned,
+        "arc_face": arc_face,
+        "semantic_margin": semantic_margin,
+        "synthesis": synthesis,
+        "cycle": cycle,
     }
 
 
@@ -151,7 +246,7 @@ def update_embedder(
     discriminator_params: PyTree,
     *,
     weights: Mapping[str, Array],
-    rates: Mapping[str, Array],
+    rates: PyTree,
     options: StepOptions,
 ) -> tuple[Player, dict[str, Array]]:
     """One step of the embedder against a discriminator that stands still.
@@ -164,7 +259,7 @@ def update_embedder(
         batch: what the embeddings are of.
         discriminator_params: the adversary, after its own update.
         weights: every loss's weight at this step.
-        rates: the learning rate of every top-level part of the parameters.
+        rates: the learning rate of every part of the parameters, a prefix of them.
         options: how the game is played.
 
     Returns:
@@ -187,6 +282,36 @@ def update_embedder(
     return updated, metrics
 
 
+def draw_people(
+    batch: Batch, group_sizes: Sequence[int], step: Array, options: StepOptions
+) -> Draw:
+    """What the synthesiser is asked for at a step; every device draws its own."""
+    key = jax.random.fold_in(jax.random.key(options.seed), step)
+    if options.axis_name is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(options.axis_name))
+    of_noise, of_prior, of_unseen = jax.random.split(key, 3)
+    shape = (len(batch.label), NOISE_WIDTH)
+    return Draw(
+        noise=jax.random.normal(of_noise, shape),
+        unseen_description=draw_from_prior(of_prior, batch.description, group_sizes),
+        unseen_noise=jax.random.normal(of_unseen, shape),
+    )
+
+
+def learning_rates(state: TrainState, options: StepOptions) -> PyTree:
+    """The rate of every part of the embedder: a prefix of its parameters."""
+    backbone, image, attribute = (
+        rate(state.step)
+        for rate in (options.backbone_rate, options.image_rate, options.attribute_rate)
+    )
+    return {
+        part: {name: backbone if name == "network" else image for name in below}
+        if part == "image_stream"
+        else attribute
+        for part, below in state.embedder.params.items()
+    }
+
+
 def train_step(
     game: Game, options: StepOptions, state: TrainState, batch: Batch
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -196,12 +321,18 @@ def train_step(
     """
     weights = {name: options.weights[name](state.step) for name in LOSS_NAMES}
 
+    draw = None
+    if game.embedder.has_synthesiser:
+        draw = draw_people(batch, game.embedder.group_sizes, state.step, options)
+
     def forward(params):
         return game.embedder.apply(
             {"params": params, "batch_stats": state.batch_stats},
             batch.image,
             batch.description,
             train=True,
+            categories=options.categories,
+            draw=draw,
             mutable=["batch_stats"],
         )
 
@@ -213,15 +344,12 @@ def train_step(
             game,
             discriminator,
             embeddings,
-            batch.label,
+            batch,
             rate=options.discriminator_rate(state.step),
-            active=weights["adversary"] > 0,
-            axis_name=options.axis_name,
+            active=weights["adversary"] + weights["synthesis"] > 0,
+            options=options,
         )
-    rates = {
-        part: (options.image_rate if part == "image_stream" else options.attribute_rate)(state.step)
-        for part in state.embedder.params
-    }
+    metrics = metrics | {"adversary_weight": weights["adversary"]}
     embedder, embedder_metrics = update_embedder(
         game,
         state.embedder,
@@ -230,14 +358,22 @@ def train_step(
         batch,
         discriminator.params,
         weights=weights,
-        rates=rates,
+        rates=learning_rates(state, options),
         options=options,
     )
+    average = state.average
+    if average is not None:
+        # Of few steps the average is of few: it must not remember the first parameters.
+        decay = jnp.minimum(options.average_decay, (1.0 + state.step) / (10.0 + state.step))
+        average = jax.tree.map(
+            lambda old, new: decay * old + (1.0 - decay) * new, average, embedder.params
+        )
     next_state = TrainState(
         step=state.step + 1,
         embedder=embedder,
         discriminator=discriminator,
         # The statistics come out of a synchronised BatchNorm: already equal on all devices.
         batch_stats=mutated["batch_stats"],
+        average=average,
     )
     return next_state, _mean_over_devices(metrics | embedder_metrics, options.axis_name)

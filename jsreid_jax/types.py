@@ -34,6 +34,26 @@ class Batch:
 
 
 @struct.dataclass
+class Synthesis:
+    """Image features of a batch, and such as the synthesiser makes of descriptions; F features.
+
+    real, seen: (B, F), of the images, and synthetic ones of their descriptions.
+    unseen_description: (B, A), drawn from the training prior. unseen: (B, F), synthetic ones.
+    unseen_image: (B, D), unit length, where the image stream's projection takes them.
+    unseen_attribute: (B, D), unit length, of the descriptions.
+    unseen_attribute_logits: (B, A) of the attribute head for unseen_image.
+    """
+
+    real: Array
+    seen: Array
+    unseen_description: Array
+    unseen: Array
+    unseen_image: Array
+    unseen_attribute: Array
+    unseen_attribute_logits: Array
+
+
+@struct.dataclass
 class Embeddings:
     """All that the embedder says about a batch; every loss is a function of this and the batch.
 
@@ -41,8 +61,13 @@ class Embeddings:
     image_logits, attribute_logits: (B, K) of the shared concept classifier.
     image_attribute_logits, attribute_attribute_logits: (B, A) of the shared attribute head.
     group_logits: (B, A), every group's attributes predicted from its own attention-pooled
-        feature; None without attention.
+        feature; None without guided attention.
     log_temperature: () of the contrastive loss.
+    category: (K, D), unit length, of every training description; None where no loss asks for it.
+    group_weights: (R,) of the semantic margin; None likewise.
+    pair_scores: (B, B), every description (row) with every image by the attention that it
+        conditions; None without that attention.
+    synthesis: what the synthesiser makes of descriptions; None without one.
     """
 
     image: Array
@@ -53,6 +78,10 @@ class Embeddings:
     attribute_attribute_logits: Array
     group_logits: Array | None
     log_temperature: Array
+    category: Array | None = None
+    group_weights: Array | None = None
+    pair_scores: Array | None = None
+    synthesis: Synthesis | None = None
 
 
 @struct.dataclass
@@ -71,14 +100,20 @@ class TrainState:
     embedder: both streams and the shared heads.
     discriminator: the adversary.
     batch_stats: running BatchNorm statistics of the embedder.
+    average: exponential moving average of the embedder's parameters; None where none is kept.
     """
 
     step: Array
     embedder: Player
     discriminator: Player
     batch_stats: PyTree
+    average: PyTree = None
 
     @property
     def variables(self) -> PyTree:
-        """What the embedder needs to embed: its parameters and BatchNorm statistics."""
-        return {"params": self.embedder.params, "batch_stats": self.batch_stats}
+        """What the embedder needs to embed: its parameters and BatchNorm statistics.
+
+        The averaged parameters, where an average is kept.
+        """
+        params = self.embedder.params if self.average is None else self.average
+        return {"params": params, "batch_stats": self.batch_stats}

@@ -26,6 +26,8 @@ def make_game(
     conditioning: str = "none",
     attention: str = "guided",
     backbone: str = "resnet_tiny",
+    synthesises: bool = False,
+    keeps_average: bool = False,
     num_categories: int = NUM_CATEGORIES,
 ) -> Game:
     return Game(
@@ -40,11 +42,15 @@ def make_game(
             attribute_widths=(16, 8),
             concept_scale=4.0,
             initial_temperature=0.2,
+            has_synthesiser=synthesises,
             axis_name=axis_name,
         ),
-        discriminator=Discriminator(num_categories, conditioning, (16, 1)),
+        discriminator=Discriminator(
+            num_categories, conditioning, synthesises, widths=(16, 1), embedding_width=8
+        ),
         embedder_optimizer=optimizers.create_optimizer(optimizer),
         discriminator_optimizer=optimizers.create_optimizer(optimizer),
+        keeps_average=keeps_average,
     )
 
 
@@ -54,7 +60,7 @@ def make_state(game: Game, image_size=IMAGE_SIZE) -> TrainState:
 
 def make_options(weights: dict[str, float] | None = None, **fields) -> StepOptions:
     values = dict.fromkeys(LOSS_NAMES, 1.0) | (weights or {})
-    for name in ("image_rate", "attribute_rate", "discriminator_rate"):
+    for name in ("backbone_rate", "image_rate", "attribute_rate", "discriminator_rate"):
         fields.setdefault(name, constant(0.02))
     fields.setdefault("axis_name", parallel.AXIS)
     return StepOptions(weights={k: constant(v) for k, v in values.items()}, **fields)

@@ -9,7 +9,21 @@ from ml_collections import ConfigDict
 from pictures_of_noise import noise_crop, noise_jpeg
 
 import experiment
-from configs import default, duke, folder, market1501, pa100k, peta, rendered_market
+from configs import (
+    aaipr,
+    asmr,
+    default,
+    duke,
+    folder,
+    jsreid,
+    market1501,
+    pa100k,
+    peta,
+    recognition,
+    rendered_market,
+    sal,
+    two_stream,
+)
 from input_pipeline import pipeline, preprocessing, splits
 from input_pipeline.datasets.load import BUILDERS
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
@@ -27,7 +41,15 @@ MODULES = {
     "pa100k": pa100k,
     "peta": peta,
     "rendered_market": rendered_market,
+    "recognition": recognition,
+    "two_stream": two_stream,
+    "aaipr": aaipr,
+    "asmr": asmr,
+    "sal": sal,
+    "jsreid": jsreid,
 }
+# What study.py reads: tests/test_study.py.
+STUDIES = {"study_rendered"}
 ALL = {
     f"{name}{preset and ':'}{preset}": functools.partial(module.get_config, preset)
     for name, module in MODULES.items()
@@ -55,7 +77,7 @@ def test_every_config_is_a_difference_to_the_default(name):
 
 def test_every_config_file_is_tested(root):
     files = {file.stem for file in (root / "configs").glob("*.py")} - {"__init__", "default"}
-    assert files == set(MODULES)
+    assert files == set(MODULES) | STUDIES
     assert {module.get_config().data.name for module in MODULES.values()} == set(READERS)
     assert set(READERS) == set(BUILDERS) == set(LAYOUTS)
 

@@ -88,6 +88,7 @@ def test_a_run_leaves_what_it_promises(trained):
     finished = json.loads((trained / "finished.json").read_text())
     assert last_checkpoint(trained).name == str(finished["step"])
     assert (trained / "checkpoints" / str(finished["best_step"])).is_dir()
+    assert finished["seconds"] > 0
 
 
 def test_a_finished_run_ends_at_once(root, trained, data):

@@ -1,6 +1,6 @@
 """Attribute-guided attention: one map over the image per attribute group.
 
-The paper has attribute-guided attention; its exact form could not be verified, this form is ours.
+The paper has attribute-guided attention; its exact form could not be verified, these two are ours.
 """
 
 from collections.abc import Sequence
@@ -62,3 +62,56 @@ class GuidedAttention(nn.Module):
         own_feature = nn.relu(pooled)[:, group_of_attribute].astype(jnp.float32)
         group_logits = jnp.einsum("bat,at->ba", own_feature, kernel) + bias
         return pooled, group_logits, maps.reshape(batch, -1, height, width)
+
+
+class ConditionedAttention(nn.Module):
+    """A description's own values decide where to look: a score of a pair, to re-rank with.
+
+    Of every group the tokens of the values that the description has make the query vector; the
+    feature it pools is compared with what the same tokens expect to find. Groups that the
+    description leaves open take no part.
+    """
+
+    width: int
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Make the projections."""
+        self.keys_and_values = nn.Dense(2 * self.width, dtype=self.dtype)
+        self.queries_and_expected = nn.Dense(2 * self.width, dtype=self.dtype)
+
+    def image_memory(self, feature_map: Array) -> Array:
+        """What of images' feature maps (G, h, w, C) a re-ranking keeps: (G, h * w, 2 * width)."""
+        positions = feature_map.reshape(feature_map.shape[0], -1, feature_map.shape[-1])
+        return self.keys_and_values(positions)
+
+    def description_memory(self, tokens: Array) -> Array:
+        """The same of descriptions' group tokens (Q, R, T): (Q, R, 2 * width)."""
+        return self.queries_and_expected(tokens)
+
+    def scores(self, descriptions: Array, known: Array, images: Array) -> Array:
+        """Scores of pairs by one batched product.
+
+        Args:
+            descriptions: (Q, R, 2 * width), from `description_memory`.
+            known: (Q, R) 1.0 where the description says anything of the group.
+            images: (Q, G, P, 2 * width) own images of each description, or (G, P, 2 * width) for
+                the same of all, from `image_memory`.
+
+        Returns:
+            (Q, G) float32.
+        """
+        return jax.vmap(self._scores_of_one, in_axes=(0, 0, 0 if images.ndim == 4 else None))(
+            descriptions, known, images
+        )
+
+    def _scores_of_one(self, description: Array, known: Array, images: Array) -> Array:
+        queries, expected = jnp.split(description, 2, axis=-1)
+        keys, values = jnp.split(images, 2, axis=-1)
+        looks = jnp.einsum("rt,gpt->grp", queries, keys) / np.sqrt(self.width)
+        maps = jax.nn.softmax(looks.astype(jnp.float32), axis=-1)
+        # What is pooled, compared: the product with the values first, so that no (G, R, width) is
+        # ever made.
+        agreement = jnp.einsum("rt,gpt->grp", expected, values) / np.sqrt(self.width)
+        found = (maps * agreement.astype(jnp.float32)).sum(axis=-1)
+        return (found * known).sum(axis=-1) / jnp.maximum(known.sum(), 1.0)

@@ -41,6 +41,21 @@ class AttributeStream(nn.Module):
         x = self.token_norm(x, use_running_average=not train)
         return self.mlp(nn.relu(x), train=train)
 
+    def value_tokens(self, attributes: Array) -> Array:
+        """What descriptions (B, A) say of each group: (B, R, widths[0]), sums of signed tokens."""
+        signed = attributes[:, :, None] * self.tokens
+        return jnp.stack(
+            [part.sum(axis=1) for part in jnp.split(signed, self._inner_ends(), axis=1)], axis=1
+        )
+
+    def known_groups(self, attributes: Array) -> Array:
+        """(B, R) 1.0 where descriptions (B, A) say anything of a group."""
+        parts = jnp.split(attributes != 0, self._inner_ends(), axis=1)
+        return jnp.stack([part.any(axis=1) for part in parts], axis=1).astype(jnp.float32)
+
+    def _inner_ends(self) -> np.ndarray:
+        return np.cumsum(self.group_sizes)[:-1]
+
     def group_queries(self) -> Array:
         """One vector per group, (R, widths[0]): the mean of its attributes' tokens."""
         averages = np.zeros((len(self.group_sizes), sum(self.group_sizes)), np.float32)

@@ -127,5 +127,4 @@ def create_backbone(name: str, *, last_stride: int, axis_name: str | None, dtype
         last_stride=last_stride,
         axis_name=axis_name,
         dtype=dtype,
-        name="backbone",
     )

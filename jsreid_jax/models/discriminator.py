@@ -17,25 +17,48 @@ class Discriminator(nn.Module):
 
     conditioning "category" adds a projection term: the inner product of the embedding with a
     learned vector of its category, the paper's matching at the level of semantic IDs (form ours).
+    judges_features: a second such MLP tells real image features from synthesised ones, given the
+    description [SAL].
     """
 
     num_categories: int
     conditioning: str = "none"
+    judges_features: bool = False
     widths: Sequence[int] = (512, 256, 1)
+    embedding_width: int = 128
 
-    @nn.compact
-    def __call__(self, embedding: Array, label: Array) -> Array:
-        """Logits (B,) that the embeddings (B, D) of categories label (B,) are of images."""
-        embedding = embedding.astype(jnp.float32)
-        mlp = Mlp(self.widths, use_batch_norm=False, activation=leaky_relu, name="mlp")
-        logits = mlp(embedding, train=False)[:, 0]
-        if self.conditioning == "category":
-            width = embedding.shape[-1]
-            table = nn.Embed(self.num_categories, width, name="category")
-            logits = logits + (table(label) * embedding).sum(axis=-1) / np.sqrt(width)
-        elif self.conditioning != "none":
+    def setup(self):
+        """Make the networks."""
+        if self.conditioning not in CONDITIONING:
             raise ValueError(
                 f"losses.discriminator_conditioning is {self.conditioning!r}, "
                 f"expected one of {', '.join(CONDITIONING)}"
             )
+        self.mlp = Mlp(self.widths, use_batch_norm=False, activation=leaky_relu)
+        if self.conditioning == "category":
+            self.category = nn.Embed(self.num_categories, self.embedding_width)
+        if self.judges_features:
+            self.feature_mlp = Mlp(self.widths, use_batch_norm=False, activation=leaky_relu)
+
+    def __call__(self, embedding: Array, label: Array) -> Array:
+        """Logits (B,) that the embeddings (B, D) of categories label (B,) are of images."""
+        embedding = embedding.astype(jnp.float32)
+        logits = self.mlp(embedding, train=False)[:, 0]
+        if self.conditioning == "category":
+            terms = self.category(label) * embedding
+            logits = logits + terms.sum(axis=-1) / np.sqrt(self.embedding_width)
         return logits
+
+    def judge_features(self, features: Array, description: Array) -> Array:
+        """Logits (B,) that features (B, F) are of images of people of descriptions (B, A)."""
+        both = jnp.concatenate([features.astype(jnp.float32), description], axis=-1)
+        return self.feature_mlp(both, train=False)[:, 0]
+
+    def judge_all(
+        self, embedding: Array, label: Array, features: Array | None, description: Array
+    ) -> tuple[Array, Array | None]:
+        """Both judgements; features: None without the second network."""
+        logits = self(embedding, label)
+        if features is None:
+            return logits, None
+        return logits, self.judge_features(features, description)

@@ -1,7 +1,7 @@
 """The image stream: backbone, attention, projection into the joint space."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,62 +11,72 @@ from jsreid_jax.models.backbones import create_backbone
 from jsreid_jax.models.layers import Mlp, batch_norm
 from jsreid_jax.types import Array
 
-ATTENTION = ("none", "guided")
+# What config.model.attention may be; "conditioned" re-ranks and changes no embedding.
+ATTENTION = ("none", "guided", "conditioned", "guided+conditioned")
+
+
+class ImageOutputs(NamedTuple):
+    """What the image stream makes of images.
+
+    embedding: (B, D), not normalised. features: (B, F), what is projected. group_logits: (B, A) and
+    maps: (B, R, h, w) of guided attention, None without it. feature_map: (B, h, w, C).
+    """
+
+    embedding: Array
+    features: Array
+    group_logits: Array | None
+    maps: Array | None
+    feature_map: Array
 
 
 class ImageStream(nn.Module):
     """Images to points of the joint space; ResNet-50 [paper], projection 512-256-128 [SAL].
 
-    With attention "guided", the group features are fused with the global average-pooled feature
-    in front of the projection (ours).
+    With guided attention the group features are fused with the global average-pooled feature in
+    front of the projection (ours).
     """
 
     backbone: str
     last_stride: int
-    attention: str
+    is_guided: bool
     attention_width: int
     group_sizes: Sequence[int]
     projection_widths: Sequence[int]
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self, image: Array, group_queries: Array, *, train: bool
-    ) -> tuple[Array, Array | None, Array | None]:
-        """Embed images.
-
-        Args:
-            image: (B, H, W, 3), normalised.
-            group_queries: (R, T) from the attribute stream; unused without attention.
-            train: whether BatchNorm uses (and updates from) the batch.
-
-        Returns:
-            (B, D) not normalised, group logits (B, A) or None, attention maps (B, R, h, w) or None.
-        """
-        backbone = create_backbone(
+    def setup(self):
+        """Make backbone, attention and projection."""
+        self.network = create_backbone(
             self.backbone,
             last_stride=self.last_stride,
             axis_name=self.axis_name,
             dtype=self.dtype,
         )
-        feature_map = backbone(image, train=train)
+        if self.is_guided:
+            self.attention = GuidedAttention(self.group_sizes, self.attention_width, self.dtype)
+        self.feature_norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype)
+        self.projection = Mlp(self.projection_widths, axis_name=self.axis_name, dtype=self.dtype)
+
+    def __call__(self, image: Array, group_queries: Array, *, train: bool) -> ImageOutputs:
+        """Embed images.
+
+        Args:
+            image: (B, H, W, 3), normalised.
+            group_queries: (R, T) from the attribute stream; unused without guided attention.
+            train: whether BatchNorm uses (and updates from) the batch.
+        """
+        feature_map = self.network(image, train=train)
         features = feature_map.mean(axis=(1, 2))
         group_logits = maps = None
-        if self.attention == "guided":
-            attention = GuidedAttention(
-                self.group_sizes, self.attention_width, self.dtype, name="attention"
-            )
-            pooled, group_logits, maps = attention(feature_map, group_queries)
+        if self.is_guided:
+            pooled, group_logits, maps = self.attention(feature_map, group_queries)
             pooled = pooled.reshape(pooled.shape[0], -1)
             features = jnp.concatenate([features, pooled], axis=-1)
-        elif self.attention != "none":
-            raise ValueError(
-                f"model.attention is {self.attention!r}, expected one of {', '.join(ATTENTION)}"
-            )
-        norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="feature_norm")
-        features = norm(features, use_running_average=not train)
-        projection = Mlp(
-            self.projection_widths, axis_name=self.axis_name, dtype=self.dtype, name="projection"
-        )
-        return projection(features, train=train), group_logits, maps
+        features = self.feature_norm(features, use_running_average=not train)
+        embedding = self.projection(features, train=train)
+        return ImageOutputs(embedding, features, group_logits, maps, feature_map)
+
+    def project(self, features: Array) -> Array:
+        """Where features (B, F) made elsewhere go: (B, D), with running BatchNorm statistics."""
+        return self.projection(features, train=False)

@@ -1,20 +1,34 @@
 """The embedder: both streams and the heads that they share."""
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jsreid_jax.models.attention import ConditionedAttention
 from jsreid_jax.models.attribute_stream import AttributeStream
-from jsreid_jax.models.image_stream import ImageStream
-from jsreid_jax.types import Array, Embeddings
+from jsreid_jax.models.image_stream import ATTENTION, ImageOutputs, ImageStream
+from jsreid_jax.models.synthesiser import Synthesiser
+from jsreid_jax.types import Array, Embeddings, Synthesis
 
 
 def unit_length(x: Array) -> Array:
     """Rows of x (B, D) scaled to length 1, float32."""
     x = x.astype(jnp.float32)
     return x / jnp.sqrt(jnp.maximum((x * x).sum(axis=-1, keepdims=True), 1e-12))
+
+
+class Draw(NamedTuple):
+    """What the synthesiser is asked for: noise (B, NOISE_WIDTH) for the batch's own descriptions.
+
+    unseen_description (B, A) and unseen_noise (B, NOISE_WIDTH) for further ones.
+    """
+
+    noise: Array
+    unseen_description: Array
+    unseen_noise: Array
 
 
 class JointEmbedder(nn.Module):
@@ -35,8 +49,14 @@ class JointEmbedder(nn.Module):
     attribute_widths: Sequence[int]
     concept_scale: float
     initial_temperature: float
+    has_synthesiser: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether pairs can be re-ranked by attention that the description conditions."""
+        return "conditioned" in self.attention
 
     def setup(self):
         """Make the streams and the shared heads."""
@@ -46,10 +66,14 @@ class JointEmbedder(nn.Module):
                 f"model.attribute_widths in {self.attribute_widths[-1]}: both streams must end in "
                 "the same embedding width"
             )
+        if self.attention not in ATTENTION:
+            raise ValueError(
+                f"model.attention is {self.attention!r}, expected one of {', '.join(ATTENTION)}"
+            )
         self.image_stream = ImageStream(
             backbone=self.backbone,
             last_stride=self.last_stride,
-            attention=self.attention,
+            is_guided="guided" in self.attention,
             attention_width=self.attention_width,
             group_sizes=self.group_sizes,
             projection_widths=self.projection_widths,
@@ -62,22 +86,67 @@ class JointEmbedder(nn.Module):
             axis_name=self.axis_name,
             dtype=self.dtype,
         )
+        if self.is_conditioned:
+            self.conditioned_attention = ConditionedAttention(self.attention_width, self.dtype)
+        if self.has_synthesiser:
+            self.synthesiser = Synthesiser(axis_name=self.axis_name, dtype=self.dtype)
         self.concept_classifier = nn.Dense(self.num_categories)
         self.attribute_head = nn.Dense(sum(self.group_sizes))
+        self.group_weights = self.param(
+            "group_weights", nn.initializers.ones, (len(self.group_sizes),), jnp.float32
+        )
         self.log_temperature = self.param(
             "log_temperature",
             lambda _: jnp.log(jnp.asarray(self.initial_temperature, jnp.float32)),
         )
 
-    def __call__(self, image: Array, attributes: Array, *, train: bool) -> Embeddings:
-        """Embed images (B, H, W, 3) and their descriptions (B, A), with every head's logits."""
-        image_raw, group_logits, _ = self.image_stream(
-            image, self.attribute_stream.group_queries(), train=train
+    def synthesise(self, features: Array, description: Array, draw: Draw) -> Synthesis:
+        """Features (B, F) of images, such of their descriptions (B, A), and of unseen ones."""
+        make = functools.partial(self.synthesiser, num_features=features.shape[-1], train=True)
+        unseen = make(draw.unseen_description, draw.unseen_noise)
+        unseen_image = unit_length(self.image_stream.project(unseen))
+        unseen_attribute = self.attribute_stream(draw.unseen_description, train=False)
+        return Synthesis(
+            real=features,
+            seen=make(description, draw.noise),
+            unseen_description=draw.unseen_description,
+            unseen=unseen,
+            unseen_image=unseen_image,
+            unseen_attribute=unit_length(unseen_attribute),
+            unseen_attribute_logits=self.attribute_head(self.concept_scale * unseen_image),
         )
-        image_embedding = unit_length(image_raw)
+
+    def __call__(
+        self,
+        image: Array,
+        attributes: Array,
+        *,
+        train: bool,
+        categories: Array | None = None,
+        draw: Draw | None = None,
+    ) -> Embeddings:
+        """Embed images and their descriptions, with every head's logits.
+
+        Args:
+            image: (B, H, W, 3).
+            attributes: (B, A).
+            train: whether BatchNorm uses (and updates from) the batch.
+            categories: (K, A) training descriptions to embed too.
+            draw: what the synthesiser makes features of.
+        """
+        of_image = self.image_stream(image, self.attribute_stream.group_queries(), train=train)
+        image_embedding = unit_length(of_image.embedding)
         attribute_embedding = unit_length(self.attribute_stream(attributes, train=train))
         image_concept = self.concept_scale * image_embedding
         attribute_concept = self.concept_scale * attribute_embedding
+        category = pair_scores = synthesis = None
+        if categories is not None:
+            category = unit_length(self.attribute_stream(categories, train=train))
+        if self.is_conditioned:
+            images = self.conditioned_attention.image_memory(of_image.feature_map)
+            pair_scores = self.score_pairs(attributes, images)
+        if draw is not None:
+            synthesis = self.synthesise(of_image.features, attributes, draw)
         return Embeddings(
             image=image_embedding,
             attribute=attribute_embedding,
@@ -85,19 +154,47 @@ class JointEmbedder(nn.Module):
             attribute_logits=self.concept_classifier(attribute_concept),
             image_attribute_logits=self.attribute_head(image_concept),
             attribute_attribute_logits=self.attribute_head(attribute_concept),
-            group_logits=group_logits,
+            group_logits=of_image.group_logits,
             log_temperature=self.log_temperature,
+            category=category,
+            group_weights=self.group_weights,
+            pair_scores=pair_scores,
+            synthesis=synthesis,
         )
 
     def embed_images(self, image: Array) -> Array:
         """Unit vectors (B, D) of images (B, H, W, 3), with running BatchNorm statistics."""
-        raw, _, _ = self.image_stream(image, self.attribute_stream.group_queries(), train=False)
-        return unit_length(raw)
+        return unit_length(self._look(image).embedding)
+
+    def recognise(self, image: Array) -> tuple[Array, Array]:
+        """Unit vectors (B, D) of images (B, H, W, 3), and logits (B, A) of their attributes.
+
+        The logits are the groups' own with guided attention, else the attribute head's.
+        """
+        of_image = self._look(image)
+        embedding = unit_length(of_image.embedding)
+        if of_image.group_logits is not None:
+            return embedding, of_image.group_logits
+        return embedding, self.attribute_head(self.concept_scale * embedding)
 
     def embed_attributes(self, attributes: Array) -> Array:
         """Unit vectors (B, D) of descriptions (B, A), with running BatchNorm statistics."""
         return unit_length(self.attribute_stream(attributes, train=False))
 
     def attention_maps(self, image: Array) -> Array | None:
-        """Where each group looks in images (B, H, W, 3): (B, R, h, w); None without attention."""
-        return self.image_stream(image, self.attribute_stream.group_queries(), train=False)[2]
+        """Where each group looks in images (B, H, W, 3): (B, R, h, w); None without guidance."""
+        return self._look(image).maps
+
+    def image_memory(self, image: Array) -> Array:
+        """What re-ranking keeps of images (B, H, W, 3): (B, h * w, 2 * attention_width)."""
+        return self.conditioned_attention.image_memory(self._look(image).feature_map)
+
+    def score_pairs(self, attributes: Array, images: Array) -> Array:
+        """Scores (Q, G) of descriptions (Q, A) with images; see `ConditionedAttention.scores`."""
+        tokens = self.attribute_stream.value_tokens(attributes)
+        descriptions = self.conditioned_attention.description_memory(tokens)
+        known = self.attribute_stream.known_groups(attributes)
+        return self.conditioned_attention.scores(descriptions, known, images)
+
+    def _look(self, image: Array) -> ImageOutputs:
+        return self.image_stream(image, self.attribute_stream.group_queries(), train=False)

@@ -1,0 +1,125 @@
+"""Studies on the rendered default: which configs are compared over which seeds, and why.
+
+Command: python study.py --config configs/study_rendered.py:rq1 --workdir studies
+Presets: none (the family), rq1 to rq4 (the paper's questions), ours, and debug (tests use it).
+
+A run that several presets name is trained once: give them the same --workdir.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def run(name: str, config: str, *overrides: str) -> dict[str, Any]:
+    """One line of a table: a config of train.py and what is set differently, as "field=value"."""
+    return {"name": name, "config": config, "overrides": overrides}
+
+
+RECOGNITION = run("recognition", "configs/recognition.py")
+TWO_STREAM = run("two_stream", "configs/two_stream.py")
+AAIPR = run("aaipr", "configs/aaipr.py")
+ASMR = run("asmr", "configs/asmr.py")
+SAL = run("sal", "configs/sal.py")
+JSREID = run("jsreid", "configs/jsreid.py")
+
+_DEBUG = "configs/rendered_market.py:debug"
+
+# By preset: title, question, name of the reference, runs.
+STUDIES = {
+    "family": (
+        "The family on the rendered default",
+        "Which method of the family finds people by description best?",
+        "jsreid",
+        (RECOGNITION, TWO_STREAM, AAIPR, ASMR, SAL, JSREID),
+    ),
+    "rq1": (
+        "A joint space",
+        "Does a joint space of images and descriptions find unseen descriptions better than "
+        "recognising attributes first?",
+        "recognition",
+        (RECOGNITION, TWO_STREAM),
+    ),
+    "rq2": (
+        "Attention",
+        "Does attention to attribute groups help?",
+        "aaipr_no_attention",
+        (
+            # The loss of the maps goes with them: without attention there is nothing to predict.
+            run("aaipr_no_attention", "configs/aaipr.py", "model.attention=none"),
+            AAIPR,
+            run(
+                "aaipr_conditioned",
+                "configs/aaipr.py",
+                "model.attention=guided+conditioned",
+                "losses.conditioned.weight=1",
+                "eval.rerank=100",
+            ),
+        ),
+    ),
+    "rq3": (
+        "The adversary",
+        "Does the semantically consistent adversary help, does it need the semantic term, and who "
+        "should be the generator?",
+        "aaipr",
+        (
+            AAIPR,
+            run("aaipr_no_adversary", "configs/aaipr.py", "losses.adversary.weight=0"),
+            run("aaipr_no_semantics", "configs/aaipr.py", "losses.attribute_concept.weight=0"),
+            run("aaipr_images_generate", "configs/aaipr.py", "losses.generator=images"),
+            run("aaipr_both_generate", "configs/aaipr.py", "losses.generator=both"),
+        ),
+    ),
+    "rq4": (
+        "Against the others",
+        "Is the joint space better than predicting attributes, and than the methods after it?",
+        "jsreid",
+        (RECOGNITION, ASMR, SAL, JSREID),
+    ),
+    "ours": (
+        "Parts of jsreid",
+        "What does each part of jsreid add?",
+        "jsreid",
+        (
+            JSREID,
+            run("jsreid_no_dropout", "configs/jsreid.py", "data.description_dropout=0"),
+            run("jsreid_no_contrastive", "configs/jsreid.py", "losses.contrastive.weight=0"),
+            run("jsreid_no_fusion", "configs/jsreid.py", "eval.score=cosine"),
+        ),
+    ),
+    "debug": (
+        "Two runs of two dozen people",
+        "Does a study run? Its numbers mean nothing.",
+        "joint",
+        (
+            run("joint", _DEBUG),
+            run("no_consistency", _DEBUG, "losses.consistency.weight=0"),
+        ),
+    ),
+}
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """A study; "" is the family. ValueError: an unknown preset."""
+    name = preset or "family"
+    if name not in STUDIES:
+        raise ValueError(
+            f"preset {preset!r} of study_rendered.py: expected none or one of {', '.join(STUDIES)}"
+        )
+    study: Any = ConfigDict()
+    # Folder of the tables, below --workdir.
+    study.name = name
+    study.title, study.question, study.reference, study.runs = STUDIES[name]
+    # Every run is trained once with each.
+    study.seeds = (0, 1, 2)
+    # Set in every run, for one budget or one data folder; a run's own overrides come after.
+    study.overrides = ()
+    # How all are evaluated, on the test split.
+    study.protocol = "category"
+    if name == "debug":
+        study.seeds = (0, 1)
+        study.overrides = (
+            *("train.num_epochs=1", "train.eval_every_epochs=0.5"),
+            *("model.attention=none", "num_cpu_devices=1"),
+        )
+    return study

@@ -1,0 +1,1 @@
+"""Studies: several configs over several seeds, run one after the other and compared."""
