@@ -154,7 +154,10 @@ def check_fits(path: Path, like: PyTree) -> None:
         raise ModelError(f"{path}: not found; expected a saved model there, check the path")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            saved = checkpointer.metadata(path.absolute()).item_metadata.tree
+            metadata = checkpointer.metadata(path.absolute()).item_metadata
+        if metadata is None:
+            raise ValueError("files of it are missing")
+        saved = metadata.tree
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ModelError(unreadable(path, error)) from error
     found, expected = _shapes(saved), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
@@ -180,8 +183,8 @@ def unreadable(path: Path, error: Exception) -> str:
     reason = " ".join(str(error).split())
     return (
         f"{path}: this checkpoint does not read ({reason[:200]}); expected what train.py or "
-        "eval.py --export_dir wrote; use another one (train.py goes on from the one before if you "
-        "remove the folder of this step)"
+        "eval.py --export_dir wrote; export the bundle again, or remove the folder of this step, "
+        "and train.py goes on from the one before"
     )
 
 
