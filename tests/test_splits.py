@@ -122,7 +122,10 @@ def test_a_set_without_test_or_training_images_is_one_sentence(data):
     [
         ([Group("gender", ("child", "female"), binary=True)], "group 'gender' is one of male, f"),
         ([Group("gender", ("female", "male"), binary=True)], "group 'gender' is one of male, f"),
-        ([Group("wings", ("no", "yes"), binary=True)], "group 'wings' is missing here and one of no, yes"),
+        (
+            [Group("wings", ("no", "yes"), binary=True)],
+            "group 'wings' is missing here and one of no, yes",
+        ),
         (list(reversed(MARKET_SCHEMA.groups)), "the groups stand in the order age, gender"),
     ],
 )
