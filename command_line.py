@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import io
 import logging as standard_logging
 import os
 import runpy
@@ -66,9 +67,10 @@ def _guard(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], N
 
 def _fail(sentence: str) -> None:
     """Say what is wrong and end the process."""
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
     sys.stdout.flush()
-    sys.stderr.flush()
+    said, sys.stderr = sys.stderr, io.StringIO()
+    # From here on no background thread can print into the sentence.
+    print(f"error: {' '.join(sentence.split())}", file=said, flush=True)
     # Not sys.exit: the background threads of TensorFlow and orbax have nothing left to do.
     os._exit(USER_ERROR_EXIT_CODE)
 

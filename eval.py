@@ -138,7 +138,8 @@ def load_bundle(folder: Path) -> Model:
     """A bundle that --export_dir wrote."""
     file = folder / "config.json"
     description = experiment.read_json(file)
-    missing = {"config", "schema", "num_categories", "step", "which"} - description.keys()
+    expected = {"config", "schema", "num_categories", "seen_categories", "step", "which"}
+    missing = expected - description.keys()
     if missing:
         raise ModelError(
             f"{file}: has no field {', '.join(sorted(missing))}; expected the "
@@ -228,6 +229,8 @@ def evaluate(
     }
     result = experiment.without_nan(result)
     output_dir.mkdir(parents=True, exist_ok=True)
+    # Written last, because its presence says that the evaluation is complete.
+    (output_dir / "metrics.json").unlink(missing_ok=True)
     pictured = _pictured_queries(config, len(task.queries))
     lists, positives_of = [], protocols.rows_of(task.positives)
     for query in pictured:
@@ -235,7 +238,7 @@ def evaluate(
         positives = set(positives_of[query].tolist())
         lists.append(
             pictures.RankedList(
-                title=model.schema.describe(task.queries[query], mention_absent=False),
+                title=_title(model.schema, task.queries[query]),
                 novelty="seen" if seen[query] else "unseen",
                 images=[
                     _ranked_image(retrieval_set, int(task.images[row]), row in positives)
@@ -249,7 +252,6 @@ def evaluate(
     descriptions = [model.schema.describe(query) for query in task.queries]
     queries = comparison.Queries(descriptions, seen, judgement.per_query)
     experiment.write_text(output_dir / "per_query.csv", comparison.as_csv(queries))
-    # Last, because its presence says that the evaluation is complete.
     experiment.write_json(output_dir / "metrics.json", result)
     print(table(result))
     print(f"Written: {output_dir / 'metrics.json'}, {page}, {picture}")
@@ -261,7 +263,7 @@ def _read_set(model: Model, *, split: str, data_dir: str | None) -> splits.Retri
     data = experiment.load_data(config, data_dir)
     splits.check_schema(data, model.schema, source="the model")
     if split == "test":
-        return splits.test_set(data)
+        return splits.test_set(data, experiment.from_text(model.description["seen_categories"]))
     _, validation = splits.train_and_validation(
         data, validation_fraction=config.data.validation_fraction, seed=config.seed
     )
@@ -394,6 +396,14 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
     }
     experiment.write_json(output_dir / "ranking.json", result)
     print(f"Written: {output_dir / 'ranking.json'}, {output_dir / 'ranked_lists.png'}")
+
+
+def _title(schema: Schema, query: np.ndarray) -> str:
+    """A description for a heading, with the groups that its labels leave open."""
+    known = schema.understood(query)
+    left_open = [name.replace("_", " ") for name in schema.group_names if name not in known]
+    said = schema.describe(query, mention_absent=False)
+    return f"{said}; open: {', '.join(left_open)}" if left_open else said
 
 
 def _ranked_image(

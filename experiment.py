@@ -105,6 +105,7 @@ def check_config(config: Config) -> None:
         *("data.image_height", "data.image_width", "losses.discriminator_steps"),
         *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
         *("train.checkpoint_every_steps", "eval.batch_size", "eval.block_size"),
+        *("model.attention_width",),
         *("eval.pictured_queries", "eval.pictured_images"),
     )
     for field in at_least_one:
@@ -116,6 +117,7 @@ def check_config(config: Config) -> None:
         *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
         *("optimizer.warmup_epochs", "optimizer.clip_norm", "optimizer.freeze_backbone_epochs"),
         *("losses.gradient_penalty", "eval.rerank"),
+        *("data.brightness", "data.contrast"),
     )
     for field in at_least_zero:
         section, name = field.split(".")
@@ -147,11 +149,11 @@ def check_config(config: Config) -> None:
             "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "
             "both or none: the cycle is of what the synthesiser makes"
         )
-    if not 0 <= config.data.description_dropout <= 1:
-        raise ModelError(
-            f"config.data.description_dropout is {config.data.description_dropout}, expected a "
-            "share from 0 to 1"
-        )
+    for name in ("description_dropout", "flip", "crop", "erase"):
+        if not 0 <= config.data[name] <= 1:
+            raise ModelError(
+                f"config.data.{name} is {config.data[name]}, expected a share from 0 to 1"
+            )
     for name in ("seed", "num_cpu_devices"):
         if not 0 <= config[name] < 2**31:
             raise ModelError(
@@ -164,7 +166,7 @@ def check_config(config: Config) -> None:
     if not config.data.dir:
         raise ModelError("config.data.dir is empty, expected the folder of the data set")
     widths = tuple(config.model.projection_widths), tuple(config.model.attribute_widths)
-    if not all(len(w) >= 2 for w in widths) or widths[0][-1] != widths[1][-1]:
+    if not all(len(w) >= 2 and min(w) >= 1 for w in widths) or widths[0][-1] != widths[1][-1]:
         raise ModelError(
             f"config.model.projection_widths is {widths[0]} and config.model.attribute_widths "
             f"{widths[1]}, expected two or more widths each, both ending in the embedding width"
@@ -469,6 +471,21 @@ def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
         ) from error
     check_config(config)
     return config
+
+
+# Codes of a description as one character each: a JSON list of numbers would be ten times as long.
+_CODES = {1: "+", -1: "-", 0: "?"}
+
+
+def as_text(categories: np.ndarray) -> list[str]:
+    """Descriptions (K, A) as K texts like "+-?"."""
+    return ["".join(_CODES[code] for code in row) for row in categories.tolist()]
+
+
+def from_text(texts: Sequence[str]) -> np.ndarray:
+    """The inverse of `as_text`: (K, A) int8."""
+    codes = {text: code for code, text in _CODES.items()}
+    return np.array([[codes[letter] for letter in text] for text in texts], np.int8)
 
 
 def as_json(config: Config) -> dict[str, Any]:

@@ -83,6 +83,13 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
         data, validation_fraction=config.data.validation_fraction, seed=config.seed
     )
     steps_per_epoch = max(len(train.images) // config.train.batch_size, 1)
+    if config.train.batch_size > len(train.images):
+        logging.warning(
+            "config.train.batch_size is %d, but there are %d training images: every step sees some "
+            "of them more than once, a smaller one trains better",
+            config.train.batch_size,
+            len(train.images),
+        )
     num_train_steps = round(config.train.num_epochs * steps_per_epoch)
     logging.info(
         "%d images of %d categories to train on, %d steps of %d images on %d devices",
@@ -112,6 +119,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     meta = {
         "schema": data.schema.to_dict(),
         "num_categories": len(train.categories),
+        # What an evaluation on any data calls seen.
+        "seen_categories": experiment.as_text(data.listing.train_categories),
         "data": splits.digest(train),
     }
     workdir.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,10 @@ def loss(weight: float = 0.0, start_epoch: float = 0.0, warmup_epochs: float = 0
     return ConfigDict({name: float(value) for name, value in fields.items()})
 
 
-def get_config() -> ConfigDict:
+def get_config(preset: str = "") -> ConfigDict:
     """Both streams with attention, concept losses on, every further loss and the adversary off."""
+    if preset:
+        raise ValueError(f"preset {preset!r} of default.py: it has none, it names no data")
     config: Any = ConfigDict()
     # Decides initial parameters, order, augmentation and validation categories.
     config.seed = 0

@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
 
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, short
 
 PRESENT, ABSENT_CODE, UNKNOWN = 1, -1, 0
 
@@ -245,25 +247,32 @@ class Schema:
         """
         found: dict[str, str] = {}
         mentioned: dict[tuple[str, str], int] = {}
+        shown = short(text)
         for fragment in self._fragment_breaks.split(text.lower()):
             words = self._chunks([word for word in _SEPARATORS.split(fragment) if word])
             for group, value, code in self._read_fragment(words):
                 if group.multiple and value != ABSENT:
                     if mentioned.setdefault((group.name, value), code) != code:
                         raise DataError(
-                            f"the description {text!r} says both {group.say(value)!r} and 'no "
+                            f"the description {shown!r} says both {group.say(value)!r} and 'no "
                             f"{group.say(value)}': keep one of them"
                         )
                     continue
                 earlier = found.setdefault(group.name, value)
                 if earlier != value:
                     raise DataError(
-                        f"the description {text!r} says both {group.say(earlier)!r} and "
+                        f"the description {shown!r} says both {group.say(earlier)!r} and "
                         f"{group.say(value)!r} ({group.title}): keep one of them"
                     )
+        for (name, value), code in mentioned.items():
+            if code == PRESENT and found.get(name) == ABSENT:
+                raise DataError(
+                    f"the description {shown!r} says both {value!r} and 'no "
+                    f"{name.replace('_', ' ')}': keep one of them"
+                )
         if not found and not mentioned:
             raise DataError(
-                f"the description {text!r} names no attribute: say for instance "
+                f"the description {shown!r} names no attribute: say for instance "
                 f"{self.describe(self._example())!r}"
             )
         vector = self.encode(found)
@@ -385,6 +394,11 @@ class Schema:
                         + ", ".join(f"no {g.title}" for g in self._nouns[chunk])
                         + ") or leave it out"
                     )
+                if group.binary:
+                    raise DataError(
+                        f"'no {chunk}' is not clear, a person has one of its two values: say "
+                        f"{group.say(group.values[0])!r} or {group.say(group.values[1])!r}"
+                    )
                 meanings, negated = [(group, ABSENT)], False
             for group, value in meanings:
                 if not negated:
@@ -396,8 +410,8 @@ class Schema:
             negated = negated and not meanings
         if negated or (chunks and not asserted):
             raise DataError(
-                f"{' '.join(chunks)!r} says nothing of the person: name a value with it, or leave "
-                "it out of the description"
+                f"{short(' '.join(chunks))!r} says nothing of the person: name a value with it, or "
+                "leave it out of the description"
             )
         return asserted
 
@@ -423,7 +437,7 @@ class Schema:
             return alone
         examples = [f"{chunks[position]} {group.nouns[0]}" for group, _ in with_noun]
         raise DataError(
-            f"{' '.join(chunks)!r} does not say what is {chunks[position]!r}: known are "
+            f"{short(' '.join(chunks))!r} does not say what is {chunks[position]!r}: known are "
             + ", ".join(repr(example) for example in examples)
         )
 
@@ -442,12 +456,19 @@ def category_labels(attributes: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def carve_validation(
-    labels: np.ndarray, num_categories: int, *, fraction: float, seed: int
+    labels: np.ndarray,
+    num_categories: int,
+    *,
+    fraction: float,
+    seed: int,
+    person_id: np.ndarray | None = None,
 ) -> np.ndarray:
     """(K,) bool: the training categories that are held out for validation.
 
     labels: (N,) category of each training image. fraction: of the categories that have images, in
     [0, 1); 0 holds out none, any other fraction at least one and leaves at least one to train on.
+    person_id: (N,), -1 unknown. A person of several categories (because not all is known in all of
+    the images) is held out with all of them.
     """
     if not 0.0 <= fraction < 1.0:
         raise DataError(
@@ -463,8 +484,33 @@ def carve_validation(
             "--config.data.validation_fraction=0"
         )
     count = min(max(1, round(fraction * len(present))), len(present) - 1)
-    held_out[np.random.default_rng(seed).permutation(present)[:count]] = True
+    together = _linked_categories(labels, num_categories, person_id)
+    for category in np.random.default_rng(seed).permutation(present):
+        members = (together == together[category]) & np.isin(np.arange(num_categories), present)
+        if held_out.sum() >= count:
+            break
+        if (held_out | members).sum() < len(present):
+            held_out |= members
+    if not held_out.any():
+        raise DataError(
+            "the persons of the training images link all categories, none can be held out: "
+            "validation needs persons of their own, set --config.data.validation_fraction=0"
+        )
     return held_out
+
+
+def _linked_categories(
+    labels: np.ndarray, num_categories: int, person_id: np.ndarray | None
+) -> np.ndarray:
+    """(K,) a number that categories share which a person, or a chain of persons, links."""
+    if person_id is None:
+        return np.arange(num_categories)
+    is_known = person_id >= 0
+    persons, row = np.unique(person_id[is_known], return_inverse=True)
+    size = num_categories + len(persons)
+    edges = (labels[is_known], num_categories + row.reshape(-1))
+    graph = scipy.sparse.coo_matrix((np.ones(len(edges[0])), edges), (size, size))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:num_categories]
 
 
 def _other_value(group: Group, value: str) -> str:
@@ -483,4 +529,4 @@ def _unknown_word(word: str, known: set[str]) -> str:
         if near
         else f"known words are {', '.join(sorted(known))}"
     )
-    return f"unknown word {word!r} in the description: {hint}"
+    return f"unknown word {short(word)!r} in the description: {hint}"

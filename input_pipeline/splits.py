@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.attributes import Schema, carve_validation, category_labels
+from input_pipeline.attributes import Group, Schema, carve_validation, category_labels
 from input_pipeline.datasets.listing import TEST_SPLITS, ReaderOptions
 from input_pipeline.datasets.load import load_data_set
 from input_pipeline.datasets.records import DataSet, Split
@@ -110,7 +110,13 @@ def train_and_validation(
         validation = data.read("val")
         seen = category_labels(data.listing.known_categories("val"), known) >= 0
         return _train_set(split, known), _retrieval_set(data, [("val", validation)], seen)
-    held_out = carve_validation(split.label, len(known), fraction=validation_fraction, seed=seed)
+    held_out = carve_validation(
+        split.label,
+        len(known),
+        fraction=validation_fraction,
+        seed=seed,
+        person_id=split.person_id,
+    )
     in_validation = held_out[split.label]
     present = np.isin(np.arange(len(held_out)), split.label)
     train = _train_set(
@@ -174,8 +180,11 @@ def digest(train: TrainSet) -> str:
     return content.hexdigest()[:16]
 
 
-def test_set(data: DataSet) -> RetrievalSet:
-    """The gallery images, then the query images, and every description among them."""
+def test_set(data: DataSet, known: np.ndarray | None = None) -> RetrievalSet:
+    """The gallery images, then the query images, and every description among them.
+
+    known: (K, A) descriptions that count as seen, by default those of the set's training split.
+    """
     parts = [(name, data.read(name)) for name in TEST_SPLITS]
     images = sum(len(split.images) for _, split in parts)
     if not images:
@@ -183,13 +192,40 @@ def test_set(data: DataSet) -> RetrievalSet:
             f"{data.data_dir}: 0 test queries and 0 gallery images; expected at least one of each, "
             "check the splits 'gallery' and 'query' (a CSV's 'test')"
         )
-    return _retrieval_set(data, parts, data.seen)
+    known = data.listing.train_categories if known is None else known
+    seen = category_labels(data.listing.test_categories, known) >= 0
+    return _retrieval_set(data, parts, seen)
 
 
 def check_schema(data: DataSet, schema: Schema, *, source: str) -> None:
     """Raise DataError unless the data set has the attribute columns that a model was trained on."""
-    if data.schema.attribute_names != schema.attribute_names:
+    found, expected = ({group.name: group for group in s.groups} for s in (data.schema, schema))
+    differing = [
+        name
+        for name in dict.fromkeys((*expected, *found))
+        if name not in found or name not in expected or not _same(found[name], expected[name])
+    ]
+    if differing or list(found) != list(expected):
+        first = (
+            f"group {differing[0]!r} is {_values(found.get(differing[0]))} here and "
+            f"{_values(expected.get(differing[0]))} there"
+            if differing
+            else f"the groups stand in the order {', '.join(found)} here"
+        )
         raise DataError(
             f"{data.data_dir}: has the attributes of {data.schema.name!r}, but {source} was "
-            f"trained on those of {schema.name!r}: evaluate it on data with the same attributes"
+            f"trained on those of {schema.name!r}: {first}; evaluate it on data with the same "
+            "groups and values in the same order"
         )
+
+
+def _same(a: Group, b: Group) -> bool:
+    """Whether two groups have the same columns; how they are put into words does not matter."""
+    return (a.values, a.binary, a.multiple) == (b.values, b.binary, b.multiple)
+
+
+def _values(group: Group | None) -> str:
+    if group is None:
+        return "missing"
+    several = " (several at once)" if group.multiple else ""
+    return f"one of {', '.join(group.values)}{several}"

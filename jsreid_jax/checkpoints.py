@@ -4,8 +4,11 @@ With export.py the only file that knows orbax. Orbax writes beside the target an
 in the middle of a save leaves the checkpoint before it as the newest.
 """
 
+import contextlib
 import errno
+import io
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree, TrainState
 
 BEST_METRIC = "mAP"
+
+# How long reads that have failed may still go on for.
+_STRAGGLERS_SECONDS = 0.5
 
 
 def _selection_metric(metrics: Any) -> float:
@@ -152,11 +158,17 @@ def check_fits(path: Path, like: PyTree) -> None:
     """
     if not path.is_dir():
         raise ModelError(f"{path}: not found; expected a saved model there, check the path")
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            saved = checkpointer.metadata(path.absolute()).item_metadata.tree
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ModelError(unreadable(path, error)) from error
+    # Where files are damaged, reads that orbax does not wait for print stack traces of their own.
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                metadata = checkpointer.metadata(path.absolute()).item_metadata
+                if metadata is None:
+                    raise ValueError("files of it are missing or cut short")
+                saved = metadata.tree
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            time.sleep(_STRAGGLERS_SECONDS)
+            raise ModelError(unreadable(path, error)) from error
     found, expected = _shapes(saved), _shapes(ocp.tree.serialize_tree(like, keep_empty_nodes=True))
     differing = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
     if differing:
@@ -180,8 +192,8 @@ def unreadable(path: Path, error: Exception) -> str:
     reason = " ".join(str(error).split())
     return (
         f"{path}: this checkpoint does not read ({reason[:200]}); expected what train.py or "
-        "eval.py --export_dir wrote; use another one (train.py goes on from the one before if you "
-        "remove the folder of this step)"
+        "eval.py --export_dir wrote; export the bundle again, or remove the folder of this step, "
+        "and train.py goes on from the one before"
     )
 
 

@@ -41,7 +41,7 @@ class RankedList:
 
 
 def draw_ranked_lists(file: Path, lists: Sequence[RankedList]) -> None:
-    """Write a PNG with one row per description."""
+    """Write a PNG with one row per description; it is whole at any moment."""
     columns = max(1, *(len(ranked.images) for ranked in lists))
     # A single short list still has room for its title.
     figure = Figure(figsize=(max(1.0 * columns, 4) + 0.4, 2.35 * len(lists)), layout="constrained")
@@ -64,7 +64,9 @@ def draw_ranked_lists(file: Path, lists: Sequence[RankedList]) -> None:
             axis.set_xlabel(f"{rank} {word}", fontsize=7, color=colour)
             for spine in axis.spines.values():
                 spine.set(edgecolor=colour, linewidth=3)
-    figure.savefig(file, dpi=110)
+    partial = file.with_name(file.name + ".partial")
+    figure.savefig(partial, dpi=110, format="png")
+    partial.replace(file)
 
 
 def curves_svg(

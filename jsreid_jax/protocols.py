@@ -43,7 +43,8 @@ class Task:
 
     protocol: one of PROTOCOLS. queries: (Q, A). category: (Q,) index of the description that each
     query is, or is a part of. images: (G',) which candidates are the gallery, in its order.
-    positives, ignored: pairs of a query and a place in that gallery. average_precision: the form
+    positives, ignored: pairs of a query and a place in that gallery. excluded: of the ignored
+    those that the protocol leaves out whatever is known of them. average_precision: the form
     that the protocol calls mAP, "step" or "trapezoid".
     """
 
@@ -53,6 +54,7 @@ class Task:
     images: np.ndarray
     positives: Pairs
     ignored: Pairs
+    excluded: Pairs
     average_precision: str = "step"
 
 
@@ -100,6 +102,7 @@ def _category(candidates: Candidates) -> Task:
         images=np.arange(len(candidates.label)),
         positives=positives,
         ignored=ignored,
+        excluded=Pairs.none(len(candidates.categories)),
     )
 
 
@@ -110,8 +113,8 @@ def _asmr(candidates: Candidates) -> Task:
 def _sal_python(candidates: Candidates) -> Task:
     """As SAL's Python evaluator: with every query go the images of its first query image's view.
 
-    A view is (camera, person); a set without cameras has one per image, as SAL treats PETA. Sets
-    without query images ask with all of theirs.
+    A view is (camera, person); a set without cameras or persons has one per image, as SAL treats
+    PETA. Sets without query images ask with all of theirs.
     """
     task = _category(candidates)
     is_query = candidates.is_query
@@ -119,20 +122,26 @@ def _sal_python(candidates: Candidates) -> Task:
         is_query = np.ones(len(is_query), bool)
     label, camera, person = candidates.label, candidates.camera_id, candidates.person_id
     rows = []
-    for query, undecided in enumerate(rows_of(task.ignored)):
+    for query in range(len(task.queries)):
         asked = np.flatnonzero((label == query) & is_query)
         if not len(asked):
-            rows.append(undecided)
+            rows.append(asked)
             continue
         first = asked[0]
-        if camera[first] == UNKNOWN_ID:
+        if UNKNOWN_ID in (camera[first], person[first]):
             same_view = asked[:1]
         else:
             same_view = np.flatnonzero(
                 (label == query) & (camera == camera[first]) & (person == person[first])
             )
-        rows.append(np.union1d(undecided, same_view))
-    return _replace(task, protocol="sal_python", ignored=pairs_of_rows(rows))
+        rows.append(same_view)
+    excluded = pairs_of_rows(rows)
+    return _replace(
+        task,
+        protocol="sal_python",
+        ignored=_union(task.ignored, excluded),
+        excluded=excluded,
+    )
 
 
 def _per_image(candidates: Candidates) -> Task:
@@ -152,7 +161,14 @@ def _per_image(candidates: Candidates) -> Task:
         images=images,
         positives=positives,
         ignored=ignored,
+        excluded=Pairs.none(len(queries)),
     )
+
+
+def _union(a: Pairs, b: Pairs) -> Pairs:
+    """The pairs of either."""
+    both = zip(rows_of(a), rows_of(b), strict=True)
+    return pairs_of_rows([np.union1d(*rows) for rows in both])
 
 
 def _replace(task: Task, **changes) -> Task:
@@ -187,10 +203,21 @@ def create_task(protocol: str, candidates: Candidates) -> Task:
         ModelError: the set has not what the protocol needs, or nobody to ask for.
     """
     task = _MAKE[protocol](candidates)
+    if not len(candidates.categories) and len(task.images):
+        raise ModelError(
+            f"nothing is known of any of the {len(task.images)} test images, so no ranking can be "
+            "judged; search them with --query, or label some"
+        )
     if not len(task.queries) or not len(task.images):
         raise ModelError(
             f"found {len(task.queries)} test queries and {len(task.images)} gallery images, "
             "expected at least one of each; check the splits of the data set"
+        )
+    if not len(task.positives.without(task.ignored).gallery):
+        raise ModelError(
+            f"by the protocol {protocol} none of the {len(task.queries)} queries has a right image "
+            f"among the {len(task.images)} gallery images, expected at least one; use another "
+            "protocol"
         )
     return task
 
@@ -213,7 +240,9 @@ def partial_task(
     kept = np.repeat(place < known, group_sizes, axis=1)
     queries = np.where(kept, task.queries, 0).astype(task.queries.dtype)
     positives, ignored = match(queries, attributes)
-    return _replace(task, queries=queries, positives=positives, ignored=ignored)
+    return _replace(
+        task, queries=queries, positives=positives, ignored=_union(ignored, task.excluded)
+    )
 
 
 def known_groups(attributes: np.ndarray, group_sizes: Sequence[int]) -> np.ndarray:

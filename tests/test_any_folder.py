@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pictures_of_noise import noise_jpeg, write_noise_layout
 
+from input_pipeline import splits
 from input_pipeline.attributes import ABSENT, PRESENT, UNKNOWN, Schema
 from input_pipeline.datasets.any_folder import cells
 from input_pipeline.datasets.any_folder.folder import read_any_folder
@@ -758,7 +759,7 @@ def test_records_of_a_folder(tmp_path):
     assert data.read("val").file_name == ["images/c.jpg"]
     assert data.read("gallery").file_name == ["images/d.jpg"]
     assert data.read("query").file_name == ["images/e.jpg"]
-    assert data.seen.tolist() == [False, False]
+    assert splits.test_set(data).seen.tolist() == [False, False]
     (folder / "images" / "c.jpg").write_bytes(b"text")
     with pytest.raises(DataError, match=r"1 of the images.*images/c\.jpg"):
         load_data_set("folder", str(folder))

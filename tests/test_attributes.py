@@ -221,6 +221,41 @@ def test_categories_are_lexicographic_and_labels_index_them():
     assert category_labels(rows, unique).tolist() == [2, -1]
 
 
+@pytest.mark.parametrize("text", ["no hair", "no gender", "no sleeve", "without lower type"])
+def test_one_of_two_values_cannot_be_denied_without_saying_which(text):
+    with pytest.raises(DataError, match="is not clear, a person has one of its two values: say '"):
+        MARKET_SCHEMA.parse(text)
+
+
+def test_none_and_one_of_several_contradict_each_other():
+    schema = Schema("s", (Group("carried", ("bag", "umbrella"), multiple=True),))
+    assert schema.parse("no carried").tolist() == [-1, -1]
+    with pytest.raises(DataError, match="says both 'bag' and 'no carried'"):
+        schema.parse("no carried, bag")
+
+
+def test_long_texts_are_cut_in_sentences():
+    with pytest.raises(DataError) as error:
+        MARKET_SCHEMA.parse("x" * 20_000)
+    assert len(str(error.value)) < 2_000
+
+
+def test_persons_of_several_categories_are_held_out_whole():
+    """Of persons 0..19 every second is in two categories, as where not all is always known."""
+    person = np.repeat(np.arange(20), 2)
+    labels = np.where(np.arange(40) % 4 == 1, 20 + person, person)
+    for seed in range(20):
+        held_out = carve_validation(labels, 40, fraction=0.2, seed=seed, person_id=person)
+        persons = set(person[held_out[labels]]) & set(person[~held_out[labels]])
+        assert 6 <= held_out.sum() <= 7 and not persons
+    alone = carve_validation(labels, 40, fraction=0.2, seed=0)
+    of_strangers = np.full(40, -1)
+    unknown = carve_validation(labels, 40, fraction=0.2, seed=0, person_id=of_strangers)
+    np.testing.assert_array_equal(unknown, alone)
+    with pytest.raises(DataError, match="link all categories"):
+        carve_validation(np.arange(3), 3, fraction=0.3, seed=0, person_id=np.zeros(3, int))
+
+
 def test_carve_validation():
     labels = np.repeat(np.arange(40), 3)[::-1]
     held_out = carve_validation(labels, 50, fraction=0.1, seed=3)

@@ -156,6 +156,51 @@ def test_partial_queries_keep_whole_groups_and_find_more():
     assert sum(map(len, rows(one.positives))) > sum(map(len, rows(task.positives)))
 
 
+@pytest.mark.parametrize("protocol", protocols.PROTOCOLS)
+def test_a_query_that_keeps_all_groups_is_the_whole_query(protocol):
+    """Whatever the protocol leaves out stays out."""
+    images = some_images()
+    task = create_task(protocol, images)
+    attributes = images.attributes[task.images]
+    sizes = (1,) * attributes.shape[1]
+    whole = protocols.partial_task(task, attributes, sizes, known=len(sizes), seed=0)
+    np.testing.assert_array_equal(whole.queries, task.queries)
+    assert rows(whole.positives) == rows(task.positives)
+    assert rows(whole.ignored) == rows(task.ignored)
+    part = protocols.partial_task(task, attributes, sizes, known=1, seed=0)
+    for kept, excluded in zip(rows(part.ignored), rows(task.excluded), strict=True):
+        assert set(excluded) <= set(kept)
+
+
+def test_sal_python_of_unknown_persons_drops_the_asking_image_alone():
+    images = dataclasses.replace(some_images(), person_id=np.full(8, -1))
+    excluded = create_task("sal_python", images).excluded
+    # Nobody asks for the last.
+    assert [len(row) for row in rows(excluded)] == [1, 1, 0]
+
+
+def test_no_query_with_a_right_image_is_one_sentence():
+    images = some_images()
+    lone = Candidates(
+        **{
+            name: getattr(images, name)[:1]
+            for name in ("attributes", "label", "person_id", "camera_id")
+        },
+        is_query=np.ones(1, bool),
+        categories=CATEGORIES[:1],
+    )
+    with pytest.raises(ModelError, match="none of the 1 queries has a right image among the 1"):
+        create_task("sal_python", lone)
+    unknown = dataclasses.replace(
+        lone,
+        attributes=np.zeros_like(lone.attributes),
+        label=np.array([-1]),
+        categories=CATEGORIES[:0],
+    )
+    with pytest.raises(ModelError, match="nothing is known of any of the 1 test images"):
+        create_task("category", unknown)
+
+
 def test_partial_queries_of_more_groups_contain_those_of_fewer():
     rng = np.random.default_rng(1)
     attributes = rng.choice(np.array([-1, 1], np.int8), (40, 7))

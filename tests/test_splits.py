@@ -117,6 +117,30 @@ def test_a_set_without_test_or_training_images_is_one_sentence(data):
         splits.train_and_validation(only_test, validation_fraction=0.1, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        ([Group("gender", ("child", "female"), binary=True)], "group 'gender' is one of male, f"),
+        ([Group("gender", ("female", "male"), binary=True)], "group 'gender' is one of male, f"),
+        (
+            [Group("wings", ("no", "yes"), binary=True)],
+            "group 'wings' is missing here and one of no, yes",
+        ),
+        (list(reversed(MARKET_SCHEMA.groups)), "the groups stand in the order age, gender"),
+    ],
+)
+def test_what_differs_between_attributes_is_named(data, groups, sentence):
+    others = groups if len(groups) > 1 else [MARKET_SCHEMA.groups[0], *groups]
+    other = Schema("other", tuple(others) + MARKET_SCHEMA.groups[2:] * (len(groups) == 1))
+    with pytest.raises(DataError, match=sentence):
+        splits.check_schema(data, other, source="the model")
+
+
+def test_seen_is_what_the_model_was_trained_on(data):
+    test = splits.test_set(data, data.listing.test_categories[:2])
+    assert test.seen.tolist() == [True, True, *[False] * (len(test.seen) - 2)]
+
+
 def test_a_model_of_other_attributes_is_refused(data):
     splits.check_schema(data, MARKET_SCHEMA, source="the model")
     other = Schema(name="other", groups=(Group("hat", ("no", "yes"), binary=True),))

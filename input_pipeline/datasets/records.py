@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from input_pipeline import preprocessing
-from input_pipeline.attributes import Schema, category_labels
+from input_pipeline.attributes import Schema
 from input_pipeline.datasets.listing import SPLITS, Listing, ReaderOptions
 from input_pipeline.errors import DataError
 from input_pipeline.whole_folder import only_writer, written_whole
@@ -137,12 +136,6 @@ class DataSet:
         """Counts of what the reader found, skipped images included."""
         return self.listing.facts
 
-    @cached_property
-    def seen(self) -> np.ndarray:
-        """(Q,) bool, whether the test category is also a training category."""
-        listing = self.listing
-        return category_labels(listing.test_categories, listing.train_categories) >= 0
-
     def has(self, split: str) -> bool:
         """Whether the data set has images of a split."""
         return split in self.listing.splits
@@ -168,19 +161,26 @@ class DataSet:
 
 
 def _read_records(prepared: Path, split: str) -> list[dict[str, Any]]:
-    [features] = prepared.glob("*/*/features.json")
-    # TFDS decorates as_dataset in a way that hides its parameters from type checkers.
-    builder: Any = tfds.builder_from_directory(str(features.parent))
-    return list(
-        tfds.as_numpy(
-            builder.as_dataset(
-                split=split,
-                shuffle_files=False,
-                decoders={"image": tfds.decode.SkipDecoding()},
-                read_config=tfds.ReadConfig(try_autocache=False),
+    try:
+        features = next(prepared.glob("*/*/features.json"))
+        # TFDS decorates as_dataset in a way that hides its parameters from type checkers.
+        builder: Any = tfds.builder_from_directory(str(features.parent))
+        return list(
+            tfds.as_numpy(
+                builder.as_dataset(
+                    split=split,
+                    shuffle_files=False,
+                    decoders={"image": tfds.decode.SkipDecoding()},
+                    read_config=tfds.ReadConfig(try_autocache=False),
+                )
             )
         )
-    )
+    # What TFDS and TensorFlow say of files that are missing, cut short or changed.
+    except (StopIteration, OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise DataError(
+            f"the prepared records {prepared} are damaged ({type(error).__name__}, split "
+            f"{split!r}): remove this folder, it is made again from the data"
+        ) from error
 
 
 def prepare(
@@ -207,6 +207,9 @@ def prepare(
     current = prefix + listing.fingerprint()
     prepared = root / (f"{current}-skip" if skip_bad_images else current)
     with only_writer(prepared):
+        # Written last: without it something has been removed by hand.
+        if prepared.exists() and not (prepared / _PREPARED).is_file():
+            shutil.rmtree(prepared)
         if not prepared.exists():
             _prepare(builder, listing, options, prepared, skip_bad_images=skip_bad_images)
         for other in root.iterdir():

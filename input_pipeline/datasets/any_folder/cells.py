@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from input_pipeline.attributes import ABSENT, AND, Group, Schema
 from input_pipeline.datasets.any_folder.schema_file import NO, UNKNOWN_WORDS, YES
-from input_pipeline.datasets.any_folder.text_file import did_you_mean, key, short, some_of
+from input_pipeline.datasets.any_folder.text_file import did_you_mean, key, some_of
 from input_pipeline.datasets.listing import UNKNOWN_ID, one_of
+from input_pipeline.errors import short
 
 # The split of each word; images to be found are a gallery here, a test in everyday words.
 SPLIT_OF = {

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from input_pipeline.datasets.any_folder.text_file import key, short
-from input_pipeline.errors import DataError
+from input_pipeline.datasets.any_folder.text_file import key
+from input_pipeline.errors import DataError, short
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 

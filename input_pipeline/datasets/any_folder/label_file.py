@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from input_pipeline.datasets.any_folder.schema_file import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
-from input_pipeline.datasets.any_folder.text_file import did_you_mean, name_key, read_text, short
-from input_pipeline.errors import DataError
+from input_pipeline.datasets.any_folder.text_file import did_you_mean, name_key, read_text
+from input_pipeline.errors import DataError, short
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _EXPECTED = "a CSV file with the columns path, split and one per attribute group"

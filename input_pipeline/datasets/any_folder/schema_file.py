@@ -18,11 +18,10 @@ from input_pipeline.datasets.any_folder.text_file import (
     key,
     name_key,
     read_text,
-    short,
     some_of,
 )
 from input_pipeline.datasets.listing import one_of
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, short
 
 # Columns of the CSV file that are no groups.
 REQUIRED_COLUMNS = ("path", "split")

@@ -80,11 +80,6 @@ def name_key(name: str) -> str:
     return key(name).replace(" ", "_")
 
 
-def short(text: str) -> str:
-    """A text of the user's for a sentence, cut if it is long."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
 def some_of(words: Sequence[str]) -> str:
     """'a', 'b' or 'c' for a sentence; of many only the first."""
     if len(words) <= _NAMED:
