@@ -1,6 +1,6 @@
 """Run configs x seeds one after the other and compare them: table, pictures, curves.
 
-python study.py --config configs/study_rendered.py:rq1 --workdir studies [--config.seeds=0]
+python study.py --config configs/study_rendered.py:rq1 --workdir runs/studies [--config.seeds=0]
 
 Stop it at will, the same command goes on; finished runs are not repeated, failed ones are reported
 and tried again next time. Exit code 0, 1 if a run failed, 2 if the study itself is wrong.

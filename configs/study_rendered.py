@@ -1,6 +1,6 @@
 """Studies on the rendered default: which configs are compared over which seeds, and why.
 
-Command: python study.py --config configs/study_rendered.py:rq1 --workdir studies
+Command: python study.py --config configs/study_rendered.py:rq1 --workdir runs/studies
 Presets: none (the family), rq1 to rq4 (the paper's questions), ours, and debug (tests use it).
 
 A run that several presets name is trained once: give them the same --workdir.

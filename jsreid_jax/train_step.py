@@ -305,7 +305,7 @@ def learning_rates(state: TrainState, options: StepOptions) -> PyTree:
         for rate in (options.backbone_rate, options.image_rate, options.attribute_rate)
     )
     return {
-        part: {name: backbone if name == "network" else image for name in below}
+        part: {name: backbone if name == "backbone" else image for name in below}
         if part == "image_stream"
         else attribute
         for part, below in state.embedder.params.items()

@@ -108,3 +108,69 @@ def test_batches_arrive_on_their_devices_in_order():
     arrived = list(parallel.prefetch_to_devices(batches))
     assert [int(batch["x"][0, 0]) for batch in arrived] == list(range(5))
     assert len(arrived[0]["x"].sharding.device_set) == jax.local_device_count() == 8
+
+
+def test_fused_scores_are_cosine_and_log_likelihood():
+    game = make_game(attention="guided")
+    variables = make_state(game).variables
+    image = np.asarray(make_batch(0, size=8).image)
+    description = np.asarray(make_batch(1, size=8).attributes)
+    cosine, fused = (
+        evaluation.Embedders(game.embedder, mirror=False, score=score)
+        for score in ("cosine", "fused")
+    )
+    placed = parallel.replicate(variables)
+
+    def embed(function, rows):
+        return np.asarray(function(placed, parallel.split_over_devices(rows[:, None])))[:, 0]
+
+    _, logits = game.embedder.apply(variables, image, method="recognise")
+    # log s(l) of what is said to be there, log s(-l) of what is said not to be.
+    signed = np.asarray(logits)[None] * description[:, None]
+    likelihood = (-np.log1p(np.exp(-signed)) * np.abs(description)[:, None]).sum(axis=2)
+    cosines = embed(cosine.attributes, description) @ embed(cosine.images, image).T
+    images, queries = embed(fused.images, image), embed(fused.attributes, description)
+
+    def scores(score, weight):
+        counted = evaluation.query_vectors(queries, width=8, score=score, fusion_weight=weight)
+        return counted @ images.T
+
+    np.testing.assert_allclose(scores("fused", 0.1), cosines + 0.1 * likelihood, atol=1e-4)
+    np.testing.assert_allclose(scores("recognition", 1.0), likelihood, atol=1e-4)
+
+
+def test_re_ranking_equals_sorting_the_best_anew():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 4, 40)
+    categories = np.eye(4, dtype=np.int8) * 2 - 1
+    nobody = np.full(40, -1)
+    images = Candidates(categories[label], label, nobody, nobody, label < 0, categories)
+    task = create_task("category", images)
+    queries, gallery = rng.normal(size=(4, 6)), rng.normal(size=(40, 6))
+    new = rng.normal(size=(4, 40)).astype(np.float32)
+
+    def second_look(best, scores):
+        np.testing.assert_allclose(
+            scores, np.take_along_axis(queries @ gallery.T, best, axis=1), atol=1e-4
+        )
+        return np.take_along_axis(new, best, axis=1)
+
+    judgement = evaluation.judge(
+        task,
+        queries.astype(np.float32),
+        gallery.astype(np.float32),
+        np.zeros(4, bool),
+        block_size=128,
+        top_k=40,
+        second_look=second_look,
+        look_at=15,
+    )
+    for query in range(4):
+        first = np.argsort(-(queries @ gallery.T)[query], kind="stable")
+        best = sorted(first[:15], key=lambda place: -new[query, place])
+        expected = [*best, *first[15:]]
+        assert judgement.top[query].tolist() == expected
+        hits = label[expected] == query
+        precision = hits.cumsum() / np.arange(1, 41)
+        average_precision = precision[hits].mean()
+        assert judgement.per_query["AP_step"][query] == pytest.approx(average_precision)

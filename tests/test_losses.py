@@ -129,3 +129,63 @@ def test_losses_of_bfloat16_logits_are_float32():
     logits = jnp.ones((2, 3), jnp.bfloat16)
     assert losses.concept_loss(logits, np.array([0, 1])).dtype == np.float32
     assert losses.attribute_loss(logits, np.ones((2, 3), np.float32)).dtype == np.float32
+
+
+def test_smoothing_believes_in_images_only_partly():
+    image, attribute = np.array([1.5], np.float32), np.array([-0.5], np.float32)
+    real = -0.9 * np.log(sigmoid(1.5)) - 0.1 * np.log(1 - sigmoid(1.5))
+    expected = real - np.log(1 - sigmoid(-0.5))
+    smooth = losses.discriminator_loss(image, attribute, smoothing=0.1)
+    assert float(smooth) == pytest.approx(expected, abs=1e-6)
+
+
+def test_gradient_penalty_is_half_the_mean_squared_gradient():
+    rows = np.array([[1.0, 2.0], [3.0, -1.0]], np.float32)
+    penalty = losses.gradient_penalty(lambda x: (x**2).sum(axis=-1), rows)
+    assert float(penalty) == pytest.approx(0.5 * ((2 * rows) ** 2).sum(axis=1).mean(), rel=1e-5)
+
+
+def test_arc_face_adds_the_margin_to_the_own_angle():
+    rng = np.random.default_rng(0)
+    image, category = unit_rows(rng, (5, 4)), unit_rows(rng, (3, 4))
+    label = np.array([0, 2, 1, 1, 0])
+    total = 0.0
+    for row, own in zip(image, label, strict=True):
+        logits = category @ row
+        logits[own] = np.cos(np.arccos(logits[own]) + 0.2)
+        total -= 12 * logits[own] - np.log(np.exp(12 * logits).sum())
+    loss = losses.arc_face_loss(image, category, label, scale=12.0, margin=0.2)
+    assert float(loss) == pytest.approx(total / 5, abs=1e-5)
+    # Also where an angle is 0 the gradient is finite.
+    gradient = jax.grad(
+        lambda x: losses.arc_face_loss(x, category, np.array([1]), scale=12.0, margin=0.2)
+    )(category[1:2])
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_semantic_margin_equals_a_loop_over_pairs():
+    rng = np.random.default_rng(0)
+    sizes = (1, 3, 2)
+    descriptions = np.unique(rng.choice([-1, 0, 1], (9, 6)), axis=0)
+    category, weights = unit_rows(rng, (len(descriptions), 4)), np.array([0.5, 2.0, 3.0])
+    cosines, targets = [], []
+    for i, a in enumerate(descriptions):
+        for j, b in enumerate(descriptions):
+            if i != j:
+                differs = [(a[s] != b[s]).any() for s in (slice(0, 1), slice(1, 4), slice(4, 6))]
+                cosines.append(category[i] @ category[j])
+                targets.append(sigmoid(1 - np.dot(differs, weights) / 10))
+    expected = np.mean((np.array(cosines) - np.mean(cosines) - targets) ** 2)
+    options, group_of_option = losses.group_options(descriptions, sizes)
+    loss = losses.semantic_margin_loss(category, options, group_of_option, weights)
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_pair_loss_is_the_contrastive_loss_of_its_scores():
+    rng = np.random.default_rng(0)
+    image, attribute = unit_rows(rng, (6, 4)), unit_rows(rng, (6, 4))
+    attributes = CATEGORIES[[0, 1, 0, 2, 1, 0]]
+    expected = losses.contrastive_loss(image, attribute, attributes, attributes, np.log(0.3))
+    scores = attribute @ image.T / 0.3
+    loss = losses.pair_loss(scores, attributes, attributes)
+    assert float(loss) == pytest.approx(float(expected), abs=1e-5)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from games import GROUP_SIZES, make_batch, make_game, make_state
 
-from jsreid_jax.models.attention import GuidedAttention
+from jsreid_jax.models.attention import ConditionedAttention, GuidedAttention
 from jsreid_jax.models.backbones import BACKBONES, create_backbone
 from jsreid_jax.models.layers import Conv
+from jsreid_jax.models.synthesiser import draw_from_prior
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
@@ -142,3 +143,85 @@ def test_without_attention_there_are_no_maps():
     image = make_batch(0).image
     assert game.embedder.apply(variables, image, method="attention_maps") is None
     assert game.embedder.apply(variables, image, method="embed_images").shape == (16, 8)
+
+
+def test_conditioned_attention_equals_a_loop():
+    """Scores of all pairs, and of own images of each description, are those of one pair."""
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(3, 4, 5)).astype(np.float32)
+    feature_map = rng.normal(size=(2, 3, 2, 7)).astype(np.float32)
+    known = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0]], np.float32)
+    module = ConditionedAttention(6)
+
+    def all_pairs(module, tokens, known, feature_map):
+        images = module.image_memory(feature_map)
+        return module.scores(module.description_memory(tokens), known, images), images
+
+    (scores, images), variables = module.init_with_output(
+        jax.random.key(0), tokens, known, feature_map, method=all_pairs
+    )
+    description = module.apply(variables, tokens, method="description_memory")
+    query, expected = np.split(np.asarray(description), 2, axis=-1)
+    key, value = np.split(np.asarray(images), 2, axis=-1)
+    for q in range(3):
+        for g in range(2):
+            found = []
+            for r in np.flatnonzero(known[q]):
+                looks = np.exp(key[g] @ query[q, r] / np.sqrt(6))
+                pooled = (looks / looks.sum()) @ value[g]
+                found.append(pooled @ expected[q, r] / np.sqrt(6))
+            wanted = np.mean(found) if found else 0.0
+            assert float(scores[q, g]) == pytest.approx(wanted, abs=1e-5)
+    own = np.stack([images[[1, 0]], images[[0, 0]], images[[1, 1]]])
+    again = module.apply(variables, description, known, own, method="scores")
+    for q, chosen in enumerate(([1, 0], [0, 0], [1, 1])):
+        np.testing.assert_allclose(again[q], scores[q, np.array(chosen)], atol=1e-5)
+
+
+def test_conditioned_scores_of_unknown_groups_do_not_depend_on_the_image():
+    game = make_game(axis_name=None, attention="guided+conditioned")
+    variables, batch = make_state(game).variables, make_batch(0)
+    images = game.embedder.apply(variables, batch.image, method="image_memory")
+
+    def scores(description):
+        return np.asarray(
+            game.embedder.apply(variables, description, images, method="score_pairs")
+        )
+
+    assert np.ptp(scores(np.ones((1, 5), np.float32))) > 1e-4
+    assert np.ptp(scores(np.zeros((1, 5), np.float32))) == 0
+
+
+def test_attention_that_re_ranks_changes_no_embedding_shape():
+    for attention, is_guided in (("none", False), ("conditioned", False), ("guided", True)):
+        game = make_game(axis_name=None, attention=attention)
+        params = make_state(game).embedder.params
+        assert ("conditioned_attention" in params) == (attention == "conditioned")
+        assert ("attention" in params["image_stream"]) == is_guided
+    with pytest.raises(ValueError, match="model.attention is 'sharp', expected one of none, g"):
+        make_state(make_game(axis_name=None, attention="sharp"))
+
+
+def test_the_prior_draws_every_group_from_another_row():
+    description = np.stack([np.full(5, i + 1.0) for i in range(64)]).astype(np.float32)
+    drawn = np.asarray(draw_from_prior(jax.random.key(0), description, GROUP_SIZES))
+    groups = np.split(drawn, np.cumsum(GROUP_SIZES)[:-1], axis=1)
+    for group in groups:
+        assert (group == group[:, :1]).all()
+        assert sorted(group[:, 0].tolist()) == list(range(1, 65))
+    assert (groups[0][:, 0] != groups[1][:, 0]).mean() > 0.9
+
+
+def test_recognition_logits_are_the_groups_own_with_guidance():
+    for attention in ("none", "guided"):
+        game = make_game(axis_name=None, attention=attention)
+        state, batch = make_state(game), make_batch(0)
+        embedding, logits = game.embedder.apply(
+            state.variables, batch.image, method="recognise"
+        )
+        whole = game.embedder.apply(
+            state.variables, batch.image, batch.attributes, train=False
+        )
+        expected = whole.image_attribute_logits if attention == "none" else whole.group_logits
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+        np.testing.assert_allclose(embedding, whole.image, atol=1e-5)

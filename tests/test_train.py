@@ -236,6 +236,21 @@ def test_the_first_loss_that_went_bad_is_named():
             train.summarise([good, good | bad, good | dict.fromkeys(good, math.nan)], 8)
 
 
+def test_a_collapsed_game_is_warned_of_once():
+    watch = train.GameWatch()
+
+    def see(accuracy, weight=1.0, steps=100):
+        means = {"train/discriminator_accuracy": accuracy, "train/adversary_weight": weight}
+        return watch.see(means, steps)
+
+    assert see(1.0) == ""
+    assert "never errs (accuracy 1.000) for 200 steps" in see(1.0)
+    assert see(1.0) == ""
+    assert see(0.8) == see(0.5) == ""
+    assert "guesses" in see(0.5)
+    assert [see(1.0, weight=0.0) for _ in range(5)] == [""] * 5
+
+
 def test_another_config_in_the_workdir_is_refused(root, trained, data):
     before = (trained / "config.json").read_bytes()
     message = refused(

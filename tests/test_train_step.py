@@ -230,3 +230,111 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(lone):
     assert np.isfinite(float(metrics["embedder_loss"]))
     step = functools.partial(train_step, game, make_options(axis_name=None))
     assert "bf16" in str(jax.make_jaxpr(step)(state, batch))
+
+
+@pytest.fixture(scope="module")
+def synthesising():
+    """A game in which features are made of descriptions."""
+    game = make_game(axis_name=None, synthesises=True)
+    return game, make_state(game), make_batch(0)
+
+
+def moved_parts(game, options, state, batch) -> set[str]:
+    moved, _ = one_step(game, options, state, batch)
+    return {
+        part
+        for part in state.embedder.params
+        if not trees_equal(moved.embedder.params[part], state.embedder.params[part])
+    }
+
+
+def test_the_synthesis_teaches_the_synthesiser_alone(synthesising):
+    game, state, batch = synthesising
+    silent = dict.fromkeys(make_options().weights, 0.0)
+    options = make_options(silent | {"synthesis": 1.0}, axis_name=None)
+    assert moved_parts(game, options, state, batch) == {"synthesiser"}
+    moved, _ = one_step(game, options, state, batch)
+    assert not trees_equal(
+        moved.discriminator.params["feature_mlp"], state.discriminator.params["feature_mlp"]
+    )
+
+
+def test_the_cycle_teaches_both_streams_of_unseen_people(synthesising):
+    game, state, batch = synthesising
+    silent = dict.fromkeys(make_options().weights, 0.0)
+    options = make_options(silent | {"cycle": 1.0}, axis_name=None)
+    parts = moved_parts(game, options, state, batch)
+    assert parts == {"synthesiser", "image_stream", "attribute_stream", "attribute_head"}
+
+
+def test_what_is_synthesised_is_a_function_of_seed_and_step(synthesising):
+    game, state, batch = synthesising
+
+    def loss(seed):
+        _, metrics = one_step(game, make_options(axis_name=None, seed=seed), state, batch)
+        return float(metrics["cycle_loss"])
+
+    assert loss(0) == loss(0) != loss(1)
+
+
+def test_asmr_learns_its_group_weights(lone):
+    game, state, batch = lone
+    silent = dict.fromkeys(make_options().weights, 0.0)
+    categories = np.random.default_rng(0).choice([-1.0, 1.0], (6, 5)).astype(np.float32)
+    weights = silent | {"arc_face": 1.0, "semantic_margin": 6.0}
+    options = make_options(weights, axis_name=None, categories=categories)
+    assert {"group_weights", "attribute_stream"} <= moved_parts(game, options, state, batch)
+    assert moved_parts(game, make_options(weights, axis_name=None), state, batch) == set()
+
+
+def test_the_average_follows_the_parameters():
+    game = make_game(axis_name=None, keeps_average=True)
+    state, batch = make_state(game), make_batch(0)
+    options = make_options(axis_name=None, average_decay=0.05)
+    first, _ = one_step(game, options, state, batch)
+
+    def expected(old, new):
+        return 0.05 * old + 0.95 * new
+
+    wanted = jax.tree.map(expected, state.average, first.embedder.params)
+    assert largest_difference(first.average, wanted) < 1e-6
+    assert trees_equal(first.variables["params"], first.average)
+    assert not trees_equal(first.average, first.embedder.params)
+    assert make_state(make_game(axis_name=None)).average is None
+
+
+def test_a_resting_backbone_learns_later(lone):
+    game, state, batch = lone
+    options = make_options(axis_name=None, backbone_rate=lambda step: 0.02 * (step >= 1))
+    first, _ = one_step(game, options, state, batch)
+    second, _ = one_step(game, options, first, batch)
+
+    def backbone(state):
+        return state.embedder.params["image_stream"]["backbone"]
+
+    assert trees_equal(backbone(first), backbone(state))
+    assert not trees_equal(backbone(second), backbone(first))
+    projection = "projection"
+    assert not trees_equal(
+        first.embedder.params["image_stream"][projection],
+        state.embedder.params["image_stream"][projection],
+    )
+
+
+def test_a_penalty_holds_the_discriminator_back(lone):
+    game, state, batch = lone
+    free, _ = one_step(game, make_options(axis_name=None), state, batch)
+    held, _ = one_step(game, make_options(axis_name=None, gradient_penalty=50.0), state, batch)
+    smooth, _ = one_step(game, make_options(axis_name=None, label_smoothing=0.2), state, batch)
+    for other in (held, smooth):
+        assert not trees_equal(other.discriminator.params, free.discriminator.params)
+
+
+def test_every_loss_runs_on_eight_devices_as_replicas():
+    game = make_game(attention="guided+conditioned", synthesises=True, keeps_average=True)
+    categories = np.random.default_rng(0).choice([-1.0, 1.0], (6, 5)).astype(np.float32)
+    options = make_options(categories=categories, average_decay=0.9, gradient_penalty=1.0)
+    state, metrics = run_steps(game, options, devices=8, steps=3)
+    parallel.assert_replicas_identical(state)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+    assert all(float(metrics[f"{name}_loss"]) != 0 for name in options.weights)

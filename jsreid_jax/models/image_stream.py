@@ -36,7 +36,7 @@ class ImageStream(nn.Module):
     front of the projection (ours).
     """
 
-    backbone: str
+    architecture: str
     last_stride: int
     is_guided: bool
     attention_width: int
@@ -47,8 +47,8 @@ class ImageStream(nn.Module):
 
     def setup(self):
         """Make backbone, attention and projection."""
-        self.network = create_backbone(
-            self.backbone,
+        self.backbone = create_backbone(
+            self.architecture,
             last_stride=self.last_stride,
             axis_name=self.axis_name,
             dtype=self.dtype,
@@ -66,7 +66,7 @@ class ImageStream(nn.Module):
             group_queries: (R, T) from the attribute stream; unused without guided attention.
             train: whether BatchNorm uses (and updates from) the batch.
         """
-        feature_map = self.network(image, train=train)
+        feature_map = self.backbone(image, train=train)
         features = feature_map.mean(axis=(1, 2))
         group_logits = maps = None
         if self.is_guided:

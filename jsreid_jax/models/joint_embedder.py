@@ -71,7 +71,7 @@ class JointEmbedder(nn.Module):
                 f"model.attention is {self.attention!r}, expected one of {', '.join(ATTENTION)}"
             )
         self.image_stream = ImageStream(
-            backbone=self.backbone,
+            architecture=self.backbone,
             last_stride=self.last_stride,
             is_guided="guided" in self.attention,
             attention_width=self.attention_width,
