@@ -222,7 +222,7 @@ class _Thresholds:
 # packs twice as many of them into a register as int64.
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _count_above(row: np.ndarray, threshold: float) -> int:
     count = np.int32(0)
     for column in range(len(row)):
@@ -230,7 +230,7 @@ def _count_above(row: np.ndarray, threshold: float) -> int:
     return int(count)
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _count_not_below(row: np.ndarray, threshold: float) -> int:
     count = np.int32(0)
     for column in range(len(row)):
@@ -238,7 +238,7 @@ def _count_not_below(row: np.ndarray, threshold: float) -> int:
     return int(count)
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _count_nan(row: np.ndarray) -> int:
     count = np.int32(0)
     for column in range(len(row)):
@@ -246,7 +246,7 @@ def _count_nan(row: np.ndarray) -> int:
     return int(count)
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _count_ahead(row: np.ndarray, first: int, threshold: float, position: int) -> int:
     """How many images of a row of scores, the first of index `first`, are better than a positive.
 
@@ -256,7 +256,7 @@ def _count_ahead(row: np.ndarray, first: int, threshold: float, position: int) -
     return _count_not_below(row[:split], threshold) + _count_above(row[split:], threshold)
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _first_behind(
     score: float, position: int, scores: np.ndarray, gallery: np.ndarray, start: int, stop: int
 ) -> int:
@@ -271,7 +271,7 @@ def _first_behind(
     return start
 
 
-@numba.njit(parallel=True)
+@numba.njit(parallel=True, cache=True)
 def _count_better(
     block: np.ndarray,
     width: int,
@@ -332,7 +332,7 @@ def _better(thresholds: _Thresholds, counts: np.ndarray) -> np.ndarray:
     return np.where(many, total[1:] - before, counts)
 
 
-@numba.njit(parallel=True)
+@numba.njit(parallel=True, cache=True)
 def _keep_best(
     block: np.ndarray,
     indices: np.ndarray,

@@ -15,7 +15,7 @@ from pictures_of_noise import write_noise_layout
 from configs import market1501
 from input_pipeline.attributes import Group, Schema
 from input_pipeline.check import findings, images, report
-from input_pipeline.check.__main__ import check
+from input_pipeline.check.run import check
 from input_pipeline.datasets.market1501.folder import read_market_folder
 
 SCHEMA = Schema(

@@ -20,6 +20,9 @@ from jsreid_jax.errors import ModelError
 
 CONFIG = "configs/rendered_market.py:debug"
 
+# As in conftest: compiling small programs well takes longer than running them badly.
+ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
 
 def command(script: str, *arguments) -> list[str]:
     return [sys.executable, script, *map(str, arguments)]
@@ -28,7 +31,12 @@ def command(script: str, *arguments) -> list[str]:
 def run(root: Path, script: str, *arguments, exit_code: int = 0) -> str:
     """Run a script of the project and return what it said; its exit code must be as given."""
     done = subprocess.run(
-        command(script, *arguments), cwd=root, capture_output=True, text=True, timeout=300
+        command(script, *arguments),
+        cwd=root,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     said = done.stdout + done.stderr
     assert done.returncode == exit_code, said[-4000:]
@@ -106,6 +114,7 @@ def test_killed_at_a_random_step_it_ends_bit_identical(root, trained, data, tmp_
     process = subprocess.Popen(
         command("train.py", *train_arguments(workdir, data)),
         cwd=root,
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

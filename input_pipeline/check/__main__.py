@@ -7,20 +7,16 @@ Prints, and writes check.json and check.png into output_dir, by default <data.di
 is in two parts that must be apart. 2: nothing could be checked, in one sentence.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
-from tqdm import tqdm
 
 import command_line
-from input_pipeline import splits
-from input_pipeline.check import findings, report
-from input_pipeline.datasets.listing import ReaderOptions, one_of
+from input_pipeline.check.run import check
+from input_pipeline.datasets.listing import one_of
 from input_pipeline.datasets.readers import READERS
 from input_pipeline.errors import DataError
 
@@ -43,22 +39,6 @@ def main(argv: Sequence[str]) -> None:
         raise DataError("config.data.dir is empty: expected the folder of the data set")
     if not check(data, Path(_OUTPUT_DIR.value or Path(data.dir) / "check")):
         sys.exit(PROBLEMS_EXIT_CODE)
-
-
-def check(data: Any, output_dir: Path) -> bool:
-    """Checks what a config's section `data` says, prints and writes it; whether all is well."""
-    splits.render_if_missing(data, workers=min(len(os.sched_getaffinity(0)), 32))
-    options = ReaderOptions.of(data)
-    listing = READERS[data.name](Path(data.dir), options)
-    # Now, so that a folder that cannot be written is told before the images are read.
-    output_dir.mkdir(parents=True, exist_ok=True)
-    total = sum(len(images.files) for images in listing.splits.values())
-    with tqdm(total=total, unit=" images", desc="Reading", mininterval=0.5) as bar:
-        found, crops = findings.check(listing, options, progress=bar.update)
-    picture, file = report.write_report(output_dir, found, crops)
-    print(report.text(found))
-    print(f"Written: {file}, {picture}")
-    return not found.problems
 
 
 if __name__ == "__main__":
