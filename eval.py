@@ -344,7 +344,7 @@ def partial_queries(
     attributes: np.ndarray,
     seen: np.ndarray,
 ) -> dict[str, Any]:
-    """Metrics against the number of groups that a query knows, from one to all of them."""
+    """Metrics against the number of groups that a query knows, from one to all; not re-ranked."""
     sizes = model.schema.group_sizes
     curve = []
     for known in range(1, len(sizes) + 1):

@@ -93,7 +93,7 @@ STUDIES = {
         "joint",
         (
             run("joint", _DEBUG),
-            run("no_consistency", _DEBUG, "losses.consistency.weight=0"),
+            run("fused", "configs/jsreid.py:debug"),
         ),
     ),
 }

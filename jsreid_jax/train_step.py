@@ -338,6 +338,9 @@ def train_step(
 
     embeddings, pullback, mutated = jax.vjp(forward, state.embedder.params, has_aux=True)
 
+    is_played = weights["adversary"] > 0
+    if game.embedder.has_synthesiser:
+        is_played |= weights["synthesis"] > 0
     discriminator, metrics = state.discriminator, {}
     for _ in range(options.discriminator_steps):
         discriminator, metrics = update_discriminator(
@@ -346,7 +349,7 @@ def train_step(
             embeddings,
             batch,
             rate=options.discriminator_rate(state.step),
-            active=weights["adversary"] + weights["synthesis"] > 0,
+            active=is_played,
             options=options,
         )
     metrics = metrics | {"adversary_weight": weights["adversary"]}

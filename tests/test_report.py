@@ -24,6 +24,7 @@ def make_result() -> dict[str, Any]:
         "protocol_says": "as category, but",
         "average_precision": "step",
         "ties": "by gallery index",
+        "score": {"kind": "fused", "fusion_weight": 0.03, "reranked": 100},
         "split": "test",
         "data": {"name": "mine & yours", "dir": "data/<mine>"},
         "step": 1200,
@@ -101,6 +102,7 @@ def test_it_says_which_protocol_and_data(page):
     text = " ".join(page.words)
     for words in ("sal_python", "as category, but", "by gallery index"):
         assert words in text
+    assert "log-likelihood 0.03" in text and "the best 100 ranked again" in text
     assert "data/<mine> (mine & yours)" in text and "1,234 gallery images" in text
 
 

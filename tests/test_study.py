@@ -472,7 +472,7 @@ def test_the_debug_study_runs_and_is_not_repeated(root, tmp_path):
         assert done.returncode == 0, "\n".join([done.stdout, done.stderr, *logs])[-6000:]
         return done.stdout
 
-    assert "[2/2] no_consistency, seed 1: finished" in run()
+    assert "[2/2] fused, seed 1: finished" in run()
     folder = tmp_path / "studies" / "debug"
     summary = json.loads((folder / "study.json").read_text())
     for entry in summary["runs"].values():
@@ -485,6 +485,9 @@ def test_the_debug_study_runs_and_is_not_repeated(root, tmp_path):
     # The means are those that eval.py prints.
     evaluation = tmp_path / "studies" / "runs" / "joint" / "seed_1" / "eval_test_category"
     metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
+    fused = evaluation.parents[2] / "fused" / "seed_1" / "eval_test_category"
+    score = json.loads((fused / "metrics.json").read_text())["score"]
+    assert score["kind"] == "fused" and score["fusion_weight"] in (0.003, 0.01, 0.03, 0.1)
     ours = summary["runs"]["joint"]["subsets"]["unseen"]
     assert ours["mAP"]["mean"] == pytest.approx(metrics["unseen"]["mAP"])
     assert ours["rank1"]["mean"] == pytest.approx(metrics["unseen"]["rank1"])
