@@ -423,12 +423,21 @@ def _pictured_queries(config: Config, queries: int) -> list[int]:
     return np.sort(rng.choice(queries, count, replace=False)).tolist()
 
 
+def _scored_by(result: dict[str, Any]) -> str:
+    """How images were scored, for a sentence."""
+    score = result["score"]
+    weight = score["fusion_weight"]
+    again = f", the best {score['reranked']} ranked again" if score["reranked"] else ""
+    return score["kind"] + (f" (weight {weight})" if weight is not None else "") + again
+
+
 def table(result: dict[str, Any]) -> str:
     """The report as text, metrics in per cent; both forms of average precision."""
     names = [*(f"rank{k}" for k in retrieval.RANKS), "mAP", "mAP_step", "mAP_trapezoid", "mINP"]
     lines = [
         f"protocol {result['protocol']}: {result['protocol_says']}",
-        f"mAP is the {result['average_precision']} form; split {result['split']} of "
+        f"mAP is the {result['average_precision']} form; images scored by {_scored_by(result)}",
+        f"split {result['split']} of "
         f"{result['data']['dir']}, {result['which']} step {result['step']}: {result['queries']} "
         f"queries x {result['gallery']} images",
         f"{'':8}{'queries':>9}" + "".join(f"{name:>{max(8, len(name) + 2)}}" for name in names),

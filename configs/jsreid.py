@@ -2,7 +2,7 @@
 
 Guided attention, losses 1 to 6, descriptions of which random groups are left open, and the cosine
 fused with the log-likelihood of recognition, with a weight that validation categories choose.
-Paper: Yin et al., arXiv 1712.01493, and what METHOD names beside it; the combination is ours.
+Paper: Yin et al., arXiv 1712.01493, and what losses.py has beside it; the combination is ours.
 Command: python train.py --config configs/jsreid.py --workdir runs/jsreid
 Score: see the README's study.
 """

@@ -56,7 +56,7 @@ class Embedders:
     images(variables, (N, B / N, H, W, 3)) and attributes(variables, (N, B / N, A)) give vectors
     whose inner product is a score, see `query_vectors`: unit vectors of width D, and behind them,
     unless the score is the cosine, 2 A numbers whose product is the log-likelihood of the
-    description under the attributes that are recognised in the image [METHOD, Matching].
+    description under the attributes that are recognised in the image (ours).
     memory(variables, images) and pairs(variables, {description, images}) are for `rerank`.
 
     mirror: embed an image as the mean of its own and its mirror image's embedding, of unit length
