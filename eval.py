@@ -7,8 +7,7 @@ python eval.py --workdir runs/rendered_market --export_dir DIR
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,25 @@ from absl import flags
 
 import command_line
 import experiment
+import inside
 from experiment import Config
 from input_pipeline import preprocessing, splits
 from input_pipeline.attributes import Schema
-from jsreid_jax import (
-    comparison,
-    evaluation,
-    export,
-    parallel,
-    pictures,
-    protocols,
-    report,
-    retrieval,
-)
-from jsreid_jax.checkpoints import Checkpoints
+from jsreid_jax import comparison, evaluation, export, pictures, protocols, report, retrieval
 from jsreid_jax.errors import ModelError
-from jsreid_jax.models.joint_embedder import JointEmbedder
-from jsreid_jax.train_state import create_train_state
-from jsreid_jax.types import PyTree, TrainState
+from jsreid_jax.types import PyTree
+from trained_model import (
+    Model,
+    Searcher,
+    before_adversary,
+    choose_fusion_weight,
+    load_bundle,
+    load_run,
+    read_set,
+)
+
+# Images of which the report shows where the model looks.
+_LOOKS = 4
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of train.py.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a bundle (--export_dir).")
@@ -54,20 +54,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where results go; by default eval_<split> in the run or bundle."
 )
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Write the bundle for evaluation here.")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained embedder and what its checkpoint says of it.
-
-    description: JSON dict: config, schema, num_categories, step, which (best or last).
-    """
-
-    embedder: JointEmbedder
-    variables: PyTree
-    config: Config
-    schema: Schema
-    description: dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -91,6 +77,7 @@ def main(argv: Sequence[str]) -> None:
         protocol=_PROTOCOL.value or model.config.eval.protocol,
         data_dir=_DATA_DIR.value,
         output_dir=output_dir,
+        before=before_adversary(source, model) if _WORKDIR.value else None,
     )
 
 
@@ -108,77 +95,21 @@ def _question(model: Model) -> str:
     return "_".join(parts)
 
 
-def load_run(workdir: Path, which: str) -> Model:
-    """The best or last checkpoint of a run; without any validation the best is the last."""
-    folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        raise ModelError(
-            f"{folder}: not found; expected the workdir of a run of train.py, check --workdir"
-        )
-    file = workdir / "config.json"
-    config = experiment.stored_config(experiment.read_json(file), source=file)
-    experiment.set_up_devices(config)
-    checkpoints = Checkpoints(folder, read_only=True)
-    step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
-    step = checkpoints.latest_step() if step is None else step
-    if step is None:
-        raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
-    description = {
-        "config": experiment.as_json(config),
-        "step": step,
-        "which": which,
-    } | checkpoints.restore_meta(step)
-    schema, embedder, state = _prepare(description, config)
-    state = checkpoints.restore_state(step, state)
-    checkpoints.close()
-    return Model(embedder, state.variables, config, schema, description)
-
-
-def load_bundle(folder: Path) -> Model:
-    """A bundle that --export_dir wrote."""
-    file = folder / "config.json"
-    description = experiment.read_json(file)
-    expected = {"config", "schema", "num_categories", "seen_categories", "step", "which"}
-    missing = expected - description.keys()
-    if missing:
-        raise ModelError(
-            f"{file}: has no field {', '.join(sorted(missing))}; expected the "
-            "file that eval.py --export_dir wrote, export the bundle again"
-        )
-    if not isinstance(description["num_categories"], int) or description["num_categories"] < 1:
-        raise ModelError(
-            f"{file}: num_categories is {description['num_categories']!r}, expected a number from "
-            "1 on, export the bundle again"
-        )
-    config = experiment.stored_config(description["config"], source=file)
-    experiment.set_up_devices(config)
-    schema, embedder, state = _prepare(description, config)
-    variables = export.read_variables(folder, state.variables)
-    return Model(embedder, variables, config, schema, description)
-
-
-def _prepare(
-    description: dict[str, Any], config: Config
-) -> tuple[Schema, JointEmbedder, TrainState]:
-    """What a checkpoint needs: its schema, its network, and a fresh state to restore into."""
-    schema = Schema.from_dict(description["schema"])
-    embedder = experiment.create_embedder(config, schema, description["num_categories"])
-    game, _ = experiment.create_game(config, embedder, steps_per_epoch=1, num_train_steps=1)
-    state = create_train_state(
-        game,
-        seed=config.seed,
-        image_size=experiment.image_size(config),
-        num_attributes=schema.num_attributes,
-    )
-    return schema, embedder, parallel.replicate(state)
-
-
 def evaluate(
-    model: Model, *, split: str, protocol: str, data_dir: str | None, output_dir: Path
+    model: Model,
+    *,
+    split: str,
+    protocol: str,
+    data_dir: str | None,
+    output_dir: Path,
+    before: tuple[int, PyTree] | None = None,
 ) -> None:
-    """Rank a split, print the report, and write it with its page and picture into output_dir."""
+    """Rank a split, print the report, and write it with its page and picture into output_dir.
+
+    before: step and variables from just before the adversary began.
+    """
     config = model.config
-    retrieval_set = _read_set(model, split=split, data_dir=data_dir)
+    retrieval_set = read_set(model, split=split, data_dir=data_dir)
     if split == "validation" and protocol == "per_image":
         raise ModelError(
             "config.eval.protocol is per_image, but validation images are carved from the training "
@@ -227,6 +158,19 @@ def evaluate(
         ),
         "partial": partial_queries(model, searcher, task, gallery, attributes, seen),
     }
+    result["single_groups"] = inside.single_groups(model, searcher, task, gallery, attributes)
+    result["modalities"], points = None, []
+    # Recognition does not use the joint space.
+    if config.eval.score != "recognition":
+        result["modalities"], points = inside.both_modalities(
+            config,
+            searcher,
+            task,
+            images,
+            retrieval_set.label[task.images],
+            step=model.description["step"],
+            before=before,
+        )
     result = experiment.without_nan(result)
     output_dir.mkdir(parents=True, exist_ok=True)
     # Written last, because its presence says that the evaluation is complete.
@@ -248,92 +192,20 @@ def evaluate(
         )
     picture, page = output_dir / "ranked_lists.png", output_dir / "report.html"
     pictures.draw_ranked_lists(picture, lists)
-    experiment.write_text(page, report.html(result, lists))
+    shown = [query for query in pictured if judgement.top[query, 0] >= 0][:_LOOKS]
+    looks = inside.where_it_looks(
+        model.schema,
+        searcher,
+        task.queries[shown],
+        [images[judgement.top[query, 0]] for query in shown],
+    )
+    experiment.write_text(page, report.html(result, lists, looks, points))
     descriptions = [model.schema.describe(query) for query in task.queries]
     queries = comparison.Queries(descriptions, seen, judgement.per_query)
     experiment.write_text(output_dir / "per_query.csv", comparison.as_csv(queries))
     experiment.write_json(output_dir / "metrics.json", result)
     print(table(result))
     print(f"Written: {output_dir / 'metrics.json'}, {page}, {picture}")
-
-
-def _read_set(model: Model, *, split: str, data_dir: str | None) -> splits.RetrievalSet:
-    """The test images, or the validation images that the run was selected on."""
-    config = model.config
-    data = experiment.load_data(config, data_dir)
-    splits.check_schema(data, model.schema, source="the model")
-    if split == "test":
-        return splits.test_set(data, experiment.from_text(model.description["seen_categories"]))
-    _, validation = splits.train_and_validation(
-        data, validation_fraction=config.data.validation_fraction, seed=config.seed
-    )
-    if validation is None:
-        raise ModelError(
-            "config.data.validation_fraction is 0 in this run, so no validation categories "
-            "were held out: evaluate --split test"
-        )
-    return validation
-
-
-def choose_fusion_weight(model: Model) -> None:
-    """Note in the description which weight the validation categories choose for a fused score.
-
-    A bundle brings it. Raises ModelError: there are several to choose from and no validation.
-    """
-    config, description = model.config, model.description
-    if config.eval.score != "fused" or "fusion_weight" in description:
-        return
-    if len(config.eval.fusion_weights) == 1:
-        description["fusion_weight"] = config.eval.fusion_weights[0]
-        return
-    validation = _read_set(model, split="validation", data_dir=None)
-    embedders = evaluation.Embedders(
-        model.embedder, mirror=config.eval.mirror, score=config.eval.score
-    )
-    scores = experiment.validate(config, embedders, model.variables, validation)
-    description["fusion_weight"] = scores["fusion_weight"]
-
-
-class Searcher:
-    """A model's embedding functions, compiled once: lists in, vectors out."""
-
-    def __init__(self, model: Model):
-        self._model = model
-        config = model.config
-        self._embedders = evaluation.Embedders(
-            model.embedder, mirror=config.eval.mirror, score=config.eval.score
-        )
-
-    def images(self, images: Sequence[bytes]) -> np.ndarray:
-        """(G, V) of encoded images."""
-        model = self._model
-        return experiment.embed_images(model.config, self._embedders, model.variables, images)
-
-    def descriptions(self, attributes: np.ndarray) -> np.ndarray:
-        """(Q, V) of descriptions (Q, A)."""
-        model = self._model
-        vectors = experiment.embed_descriptions(
-            model.config, self._embedders, model.variables, attributes
-        )
-        return evaluation.query_vectors(
-            vectors,
-            width=self._embedders.width,
-            score=model.config.eval.score,
-            fusion_weight=model.description.get("fusion_weight", 1.0),
-        )
-
-    def second_look(
-        self, attributes: np.ndarray, images: Sequence[bytes]
-    ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """For `evaluation.judge`: new scores of the best images of descriptions (Q, A)."""
-        model = self._model
-
-        def look(best: np.ndarray, scores: np.ndarray) -> np.ndarray:
-            return experiment.score_pairs(
-                model.config, self._embedders, model.variables, attributes, images, best, scores
-            )
-
-        return look
 
 
 def partial_queries(
@@ -364,7 +236,7 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
     """Rank the gallery for one typed description and write the best images into output_dir."""
     description = model.schema.parse(text)
     known = model.schema.understood(description)
-    retrieval_set = _read_set(model, split="test", data_dir=data_dir)
+    retrieval_set = read_set(model, split="test", data_dir=data_dir)
     searcher = Searcher(model)
     [query] = searcher.descriptions(description[None])
     scores = searcher.images(retrieval_set.images) @ query

@@ -191,6 +191,13 @@ def check_workdir(config: Config, workdir: Path) -> None:
         )
 
 
+def adversary_begins(config: Config, *, steps_per_epoch: int, num_train_steps: int) -> int | None:
+    """How many steps come before the adversary's first; None where it never or always plays."""
+    adversary = config.losses.adversary
+    step = round(adversary.start_epoch * steps_per_epoch)
+    return step if adversary.weight > 0 and 0 < step < num_train_steps else None
+
+
 def create_embedder(config: Config, schema: Schema, num_categories: int) -> JointEmbedder:
     """The config's embedder for a schema's attributes and a number of training categories."""
     model = config.model
@@ -356,6 +363,34 @@ def score_pairs(
     new = np.concatenate(found)[: len(best), 0]
     scale = np.exp(-float(variables["params"]["log_temperature"]))
     return new + scale * np.where(best < 0, 0.0, scores)
+
+
+def attention_maps(
+    config: Config,
+    embedders: evaluation.Embedders,
+    variables: PyTree,
+    descriptions: np.ndarray,
+    images: Sequence[bytes],
+) -> dict[str, np.ndarray]:
+    """Where the model looks in a few encoded images: (N, R, h, w) by kind of attention.
+
+    descriptions: (N, A), one for each image; only conditioned attention asks for it.
+    """
+    devices = jax.local_device_count()
+    size = devices * math.ceil(len(images) / devices)
+    padded = np.zeros((size, descriptions.shape[1]), np.float32)
+    padded[: len(descriptions)] = descriptions
+    [batch] = pipeline.image_batches(images, batch_size=size, image_size=image_size(config))
+    pairs = device_batches.split_batch(
+        {"image": batch["image"], "description": padded}, devices=devices
+    )
+    found = {
+        kind: np.asarray(maps(variables, parallel.split_over_devices(pairs)))
+        for kind, maps in embedders.maps.items()
+    }
+    return {
+        kind: maps.reshape(size, *maps.shape[2:])[: len(images)] for kind, maps in found.items()
+    }
 
 
 def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

@@ -116,17 +116,23 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
     )
     state = parallel.replicate(state)
 
+    adversary_begins = experiment.adversary_begins(
+        config, steps_per_epoch=steps_per_epoch, num_train_steps=num_train_steps
+    )
     meta = {
         "schema": data.schema.to_dict(),
         "num_categories": len(train.categories),
         # What an evaluation on any data calls seen.
         "seen_categories": experiment.as_text(data.listing.train_categories),
         "data": splits.digest(train),
+        # The checkpoint from just before it is kept, to see what the adversary does.
+        "adversary_begins": adversary_begins,
     }
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / "config.json").exists():
         experiment.write_json(workdir / "config.json", experiment.as_json(config))
-    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+    folder = workdir / "checkpoints"
+    with contextlib.closing(Checkpoints(folder, keep=adversary_begins)) as checkpoints:
         start_step, seconds, state = resume(checkpoints, state, meta, config.data.dir)
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
         batches = train_batches(config, train, data.schema.group_sizes, start_step)
@@ -145,6 +151,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
             progress(step)
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
             saves = evaluates or step % config.train.checkpoint_every_steps == 0
+            saves = saves or step == adversary_begins
             if saves or step % config.train.log_every_steps == 0:
                 means = summarise(history, step)
                 writer.write_scalars(step, means)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the newest two and the best one, each whole or absent.
+"""Checkpoints of a run: the newest two, the best one and one asked for, each whole or absent.
 
 With export.py the only file that knows orbax. Orbax writes beside the target and renames, so a kill
 in the middle of a save leaves the checkpoint before it as the newest.
@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import (
     AnyPreservationPolicy,
     BestN,
+    CustomSteps,
     LatestN,
 )
 
@@ -42,14 +43,16 @@ class Checkpoints:
     Args:
         folder: made if it does not exist, unless read_only.
         read_only: evaluation never touches what training wrote.
+        keep: a step whose checkpoint is kept too, once it is saved.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False):
+    def __init__(self, folder: Path, *, read_only: bool = False, keep: int | None = None):
         self._folder = folder
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(
                 [
                     LatestN(2),
+                    CustomSteps([] if keep is None else [keep]),
                     BestN(
                         get_metric_fn=_selection_metric,
                         n=1,
@@ -74,6 +77,10 @@ class Checkpoints:
         """The step with the best validation mAP, or None before the first evaluation."""
         return self._manager.best_step()
 
+    def has_step(self, step: int) -> bool:
+        """Whether there is a checkpoint of this step."""
+        return step in self._manager.all_steps()
+
     def save(
         self, step: int, state: TrainState, meta: dict, metrics: dict[str, float] | None
     ) -> None:
@@ -82,7 +89,7 @@ class Checkpoints:
         Raises:
             ModelError: a full disk, at this save or noticed from the one before.
         """
-        if step in self._manager.all_steps():
+        if self.has_step(step):
             return
         try:
             self._manager.save(

@@ -58,6 +58,8 @@ class Embedders:
     unless the score is the cosine, 2 A numbers whose product is the log-likelihood of the
     description under the attributes that are recognised in the image (ours).
     memory(variables, images) and pairs(variables, {description, images}) are for `rerank`.
+    maps: by kind of attention that the model has, "guided" or "conditioned", a function of
+        (variables, {description, image}) that gives maps (N, B / N, R, h, w).
 
     mirror: embed an image as the mean of its own and its mirror image's embedding, of unit length
         (usual in person re-identification): a description does not tell left from right.
@@ -98,12 +100,23 @@ class Embedders:
         def pairs(variables: PyTree, batch: PyTree) -> Array:
             return apply(variables, batch["description"], batch["images"], method="score_pairs")
 
+        def guided_maps(variables: PyTree, batch: PyTree) -> Array:
+            return apply(variables, batch["image"], method="attention_maps")
+
+        def conditioned_maps(variables: PyTree, batch: PyTree) -> Array:
+            return apply(variables, batch["description"], batch["image"], method="conditioned_maps")
+
         self.width = model.attribute_widths[-1]
         self.score = score
         self.images = parallel.parallel_apply(images)
         self.attributes = parallel.parallel_apply(attributes)
         self.memory = parallel.parallel_apply(memory)
         self.pairs = parallel.parallel_apply(pairs)
+        self.maps = {
+            kind: parallel.parallel_apply(function)
+            for kind, function in (("guided", guided_maps), ("conditioned", conditioned_maps))
+            if kind in model.attention.split("+")
+        }
 
 
 def query_vectors(

@@ -1,4 +1,4 @@
-"""Ranked lists and curves as pictures: what the numbers look like."""
+"""Ranked lists, curves, maps and points as pictures: what the numbers look like."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 # Colour and word of an image that fits its description, that does not, and of which its own label
 # does not tell. The word too, because not everybody sees the colours.
@@ -38,6 +39,49 @@ class RankedList:
     title: str
     novelty: str
     images: Sequence[RankedImage]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Where a model looks in one image.
+
+    title: the description that it was found for. kind: of attention. pixels: (H, W, 3) uint8.
+    overlays: by group the same with the map over it, see `overlay`.
+    """
+
+    title: str
+    kind: str
+    pixels: np.ndarray
+    overlays: Sequence[tuple[str, np.ndarray]]
+
+
+def overlay(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 that is bright where attention (h, w) is, its largest value most."""
+    height, width = pixels.shape[:2]
+    share = attention.astype(np.float32) / max(float(attention.max()), 1e-12)
+    large = Image.fromarray(share).resize((width, height), Image.Resampling.BILINEAR)
+    heat = matplotlib.colormaps["inferno"](np.asarray(large))[..., :3]
+    grey = pixels.mean(axis=-1, keepdims=True) / 255
+    return np.round(255 * (0.45 * grey + 0.55 * heat)).astype(np.uint8)
+
+
+def modalities_svg(panels: Sequence[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> bytes:
+    """An SVG picture of points of images and of descriptions, one panel beside the other.
+
+    panels: title, and points (G, 2) of images and (Q, 2) of descriptions. The same arguments give
+    the same bytes.
+    """
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "modalities"}):
+        figure = Figure(figsize=(4.6 * max(len(panels), 1), 4.4), layout="constrained")
+        axes = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
+        for axis, (title, (images, descriptions)) in zip(axes, panels, strict=True):
+            axis.scatter(*images.T, s=6, color=_COLOURS[1], label="images", alpha=0.6)
+            axis.scatter(*descriptions.T, s=14, color=_COLOURS[2], marker="^", label="descriptions")
+            axis.set(title=title, xticks=[], yticks=[])
+        axes[0].legend(frameon=False)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    return picture.getvalue()
 
 
 def draw_ranked_lists(file: Path, lists: Sequence[RankedList]) -> None:

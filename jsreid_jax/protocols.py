@@ -245,6 +245,43 @@ def partial_task(
     )
 
 
+def single_group_task(
+    task: Task, attributes: np.ndarray, group_sizes: Sequence[int]
+) -> tuple[Task, np.ndarray]:
+    """The same gallery asked for one group at a time, every answer that its images give (ours).
+
+    A gallery image of which a group is not wholly known asks nothing of that group.
+
+    Args:
+        task: whose gallery and average precision it is.
+        attributes: (G', A) of the gallery's images.
+        group_sizes: (R,) columns per group.
+
+    Returns:
+        The task, its category -1 throughout, and the group (Q,) that each query asks for.
+    """
+    queries, groups = [], []
+    ends = np.cumsum(group_sizes)
+    for group, (start, end) in enumerate(zip(ends - group_sizes, ends, strict=True)):
+        answers = np.unique(attributes[:, start:end], axis=0)
+        answers = answers[(answers != 0).all(axis=1)]
+        rows = np.zeros((len(answers), attributes.shape[1]), attributes.dtype)
+        rows[:, start:end] = answers
+        queries.append(rows)
+        groups += [group] * len(rows)
+    asked = np.concatenate(queries)
+    positives, ignored = match(asked, attributes)
+    single = _replace(
+        task,
+        queries=asked,
+        category=np.full(len(asked), -1),
+        positives=positives,
+        ignored=ignored,
+        excluded=Pairs.none(len(asked)),
+    )
+    return single, np.array(groups, np.int64)
+
+
 def known_groups(attributes: np.ndarray, group_sizes: Sequence[int]) -> np.ndarray:
     """(N, R) bool: the groups of which descriptions (N, A) say anything."""
     starts = np.cumsum([0, *group_sizes])[:-1]

@@ -31,12 +31,19 @@ _IMAGE_HEIGHT = 160
 _JPEG_QUALITY = 85
 
 
-def html(result: dict[str, Any], lists: Sequence[pictures.RankedList]) -> str:
+def html(
+    result: dict[str, Any],
+    lists: Sequence[pictures.RankedList],
+    looks: Sequence[pictures.Looks] = (),
+    points: Sequence[tuple[str, tuple[np.ndarray, np.ndarray]]] = (),
+) -> str:
     """The page of an evaluation.
 
     Args:
         result: what metrics.json holds, None for what is not known.
         lists: ranked lists to show.
+        looks: where the model looks.
+        points: of both modalities, see `pictures.modalities_svg`.
     """
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -54,6 +61,8 @@ def html(result: dict[str, Any], lists: Sequence[pictures.RankedList]) -> str:
         partial=_partial_rows(result["partial"]),
         wrong_groups=_by_share(result["wrong_top1"]["groups"]),
         lists=lists,
+        looks=looks,
+        points=pictures.modalities_svg(points) if points else None,
         marks=pictures.MARKS,
     )
 

@@ -51,6 +51,17 @@ def test_the_best_and_the_newest_are_kept(tmp_path, state):
     assert kept == [2, 5, 6]
 
 
+def test_a_step_that_is_asked_for_is_kept_too(tmp_path, state):
+    for step in range(1, 6):
+        # As an interrupted run would: every save by a process of its own.
+        writer = Checkpoints(tmp_path / "checkpoints", keep=2)
+        writer.save(step, state, META, None)
+        writer.close()
+    reader = Checkpoints(tmp_path / "checkpoints", read_only=True)
+    assert [step for step in range(1, 6) if reader.has_step(step)] == [2, 4, 5]
+    reader.close()
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, state):
     writer = Checkpoints(tmp_path / "checkpoints")
     writer.save(1, state, META, None)

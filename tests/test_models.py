@@ -191,6 +191,32 @@ def test_conditioned_scores_of_unknown_groups_do_not_depend_on_the_image():
     assert np.ptp(scores(np.zeros((1, 5), np.float32))) == 0
 
 
+def test_conditioned_maps_are_those_that_score():
+    """Made by hand: a description's score of an image is what its maps find there."""
+    game = make_game(axis_name=None, attention="guided+conditioned")
+    variables = make_state(game).variables
+    batch = make_batch(0, size=3)
+    maps = game.embedder.apply(variables, batch.description, batch.image, method="conditioned_maps")
+    assert maps.shape == (3, len(GROUP_SIZES), 8, 4)
+    np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1.0, atol=1e-5)
+    memory = game.embedder.apply(variables, batch.image, method="image_memory")
+    scores = game.embedder.apply(variables, batch.description, memory, method="score_pairs")
+
+    def expected(module):
+        tokens = module.attribute_stream.value_tokens(batch.description)
+        return module.conditioned_attention.description_memory(tokens)
+
+    wanted = game.embedder.apply(variables, method=expected)[..., 8:]
+    known = np.stack(
+        [batch.description[:, columns].any(axis=1) for columns in ([0, 1, 2], [3], [4])]
+    )
+    for row in range(3):
+        pooled = maps[row].reshape(3, -1) @ memory[row][:, 8:]
+        found = (pooled * wanted[row]).sum(axis=-1) / np.sqrt(8)
+        own = (found * known[:, row]).sum() / max(known[:, row].sum(), 1)
+        np.testing.assert_allclose(own, scores[row, row], atol=1e-5)
+
+
 def test_attention_that_re_ranks_changes_no_embedding_shape():
     for attention, is_guided in (("none", False), ("conditioned", False), ("guided", True)):
         game = make_game(axis_name=None, attention=attention)

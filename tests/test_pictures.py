@@ -50,3 +50,15 @@ def test_curves_show_what_there_is():
     assert draw({"all": [0.1, None, 0.3]}) != draw({"all": [0.1, 0.2, 0.3]})
     assert draw({"all": [0.1, 0.2, 0.3]}) == draw({"all": [0.1, 0.2, 0.3]})
     assert "<svg" in draw({"all": [None] * 3})
+
+
+def test_an_overlay_is_bright_where_the_attention_is():
+    pixels = np.full((32, 16, 3), 100, np.uint8)
+    attention = np.zeros((4, 2))
+    attention[3, 0] = 0.7
+    shown = pictures.overlay(pixels, attention).astype(float).mean(axis=-1)
+    assert shown.shape == (32, 16)
+    assert np.unravel_index(shown.argmax(), shown.shape)[0] >= 28
+    assert shown[28:, :4].min() > 2 * shown[:16].max()
+    # A map of nothing is no division by zero.
+    assert np.isfinite(pictures.overlay(pixels, np.zeros((4, 2)))).all()

@@ -228,3 +228,18 @@ def test_groups_that_are_unknown_are_not_wrong():
 
 def test_every_protocol_is_explained():
     assert set(protocols.EXPLANATIONS) == set(protocols.PROTOCOLS)
+
+
+def test_single_groups_ask_for_every_answer_of_the_gallery():
+    attributes = np.array([[1, 1, -1], [-1, -1, 1], [1, -1, -1], [0, 1, -1], [1, 1, 0]], np.int8)
+    task = create_task("asmr", some_images())
+    single, groups = protocols.single_group_task(task, attributes, GROUP_SIZES)
+    assert single.average_precision == "trapezoid"
+    assert groups.tolist() == [0, 0, 1, 1, 1]
+    assert single.queries.tolist() == [
+        *([-1, 0, 0], [1, 0, 0]),
+        *([0, -1, -1], [0, -1, 1], [0, 1, -1]),
+    ]
+    assert rows(single.positives) == [[1], [0, 2, 4], [2], [1], [0, 3]]
+    # Of image 3 nobody knows the first group, of image 4 one column of the second.
+    assert rows(single.ignored) == [[3], [3], [], [], [4]]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jsreid_jax import report
-from jsreid_jax.pictures import RankedImage, RankedList
+from jsreid_jax.pictures import Looks, RankedImage, RankedList
 
 VALUES = {name: 0.1 + 0.01 * i for i, name in enumerate(report.METRICS)}
 SCORES = VALUES | {"valid_queries": 7}
@@ -38,6 +38,11 @@ def make_result() -> dict[str, Any]:
             "unseen": dict.fromkeys(VALUES, (0.2, 0.3)),
         },
         "cmc": {"all": [0.5, 0.75], "seen": [], "unseen": [0.25, 0.5]},
+        "single_groups": [
+            {"group": "upper_colour", "value": "light_red", "share": 0.25, "rank1": 1.0, "AP": 0.5},
+            {"group": "hat", "value": "no", "share": 0.75, "rank1": 0.0, "AP": None},
+        ],
+        "modalities": {"probe": 0.625, "step": 1200, "before": {"probe": 0.975, "step": 100}},
         "wrong_top1": {"count": 5, "groups": {"hat": 0.2, "upper_colour": 0.8, "age": None}},
         "partial": {
             "groups": 2,
@@ -54,6 +59,16 @@ def make_lists() -> list[RankedList]:
     pixels[..., 0] = 250
     images = [RankedImage(pixels, f"{mark}.jpg", mark) for mark in (True, False, None)]
     return [RankedList("<b>red</b> top", "unseen", images), RankedList("hat", "", images[:1])]
+
+
+def make_looks() -> list[Looks]:
+    pixels = np.full((128, 64, 3), 90, np.uint8)
+    return [Looks("red top", "guided", pixels, [("hat", pixels), ("upper colour", pixels)])]
+
+
+def make_points():
+    rng = np.random.default_rng(0)
+    return [(title, (rng.normal(size=(9, 2)), rng.normal(size=(4, 2)))) for title in ("old", "new")]
 
 
 class Page(html.parser.HTMLParser):
@@ -88,13 +103,13 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page(report.html(make_result(), make_lists()))
+    return Page(report.html(make_result(), make_lists(), make_looks(), make_points()))
 
 
 def test_it_is_well_formed_and_needs_nothing_else(page):
     assert page.open == []
     assert not {"script", "link", "iframe"} & set(page.tags)
-    assert len(page.references) == 2 + 4
+    assert len(page.references) == 2 + 1 + 3 + 4
     assert all(reference.startswith("data:image/") for reference in page.references)
 
 
@@ -116,8 +131,31 @@ def test_tables_hold_every_number_with_its_interval(page):
     partial = [row for row in page.rows if row[0] in ("1 of 2", "2 of 2")]
     rank1, precision = (report.percent(VALUES[name]) for name in ("rank1", "mAP"))
     assert [row[1:] for row in partial] == [[rank1, precision, "-", "-", rank1, precision]] * 2
-    wrong = [row[:2] for row in page.rows if row[0] in ("hat", "upper colour", "age")]
+    wrong = [row[:2] for row in page.rows if len(row) == 3 and row[0] != "group"]
     assert wrong == [["upper colour", "80.0"], ["hat", "20.0"], ["age", "-"]]
+
+
+def test_it_shows_what_is_inside(page):
+    rows = [
+        row[:5] for row in page.rows if row[:2] in (["upper colour", "light red"], ["hat", "no"])
+    ]
+    assert rows == [
+        ["upper colour", "light red", "25.0", "100.0", "50.0"],
+        ["hat", "no", "75.0", "0.0", "-"],
+    ]
+    text = " ".join(page.words)
+    assert "balanced accuracy of 62.5" in text and "at step 100, with 97.5" in text
+    [places] = [i for i, tag in enumerate(page.words) if tag == "red top"]
+    assert page.words[places + 1] == "(guided attention)"
+    assert {"image", "hat", "upper colour"} <= set(page.words[places:])
+    svg = base64.b64decode(page.references[2].split(",")[1]).decode()
+    assert "old" in svg and "new" in svg and "descriptions" in svg
+
+
+def test_a_model_without_joint_space_or_attention_has_less_inside():
+    result = make_result() | {"modalities": None, "single_groups": []}
+    text = report.html(result, [])
+    assert "Both modalities" not in text and "Where it looks" not in text
 
 
 def test_ranked_lists_show_small_images_with_their_marks(page):
@@ -125,7 +163,7 @@ def test_ranked_lists_show_small_images_with_their_marks(page):
     assert "<b>red</b> top" in text and "(unseen)" in text
     marks = [word for word in page.words if word in ("right", "wrong", "unknown")]
     assert marks[-4:] == ["right", "wrong", "unknown", "right"]
-    for reference in page.references[2:]:
+    for reference in page.references[-4:]:
         kind, encoded = reference.split(",")
         assert kind == "data:image/jpeg;base64"
         image = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))

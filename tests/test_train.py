@@ -1,5 +1,6 @@
 """The whole way, as a user goes it: render, train, kill, resume, evaluate, export; and misuse."""
 
+import base64
 import json
 import math
 import os
@@ -175,8 +176,21 @@ def test_evaluation_writes_numbers_and_a_picture(trained, bundle):
     whole = report["partial"]["curve"][-1]
     assert whole["all"] == everything and whole["unseen"] == report["metrics"]["unseen"]
     assert set(report["wrong_top1"]["groups"]) == set(MARKET_SCHEMA.group_names)
+    asked = {row["group"] for row in report["single_groups"]}
+    assert asked == set(MARKET_SCHEMA.group_names)
+    # The checkpoint from before the adversary's first step was kept, and is not the newest two.
+    before = report["modalities"]["before"]["step"]
+    assert before == report["modalities"]["step"] // 4
+    assert (trained / "checkpoints" / str(before)).is_dir()
     page = (trained / "eval_test" / "report.html").read_text()
-    assert "category" in page and page.count("data:image/jpeg") == 16
+    # Four lists of four images; four images with a map for each group.
+    assert "category" in page and page.count("data:image/jpeg") == 16 + 4 * (1 + 12)
+    assert (
+        "before the adversary"
+        in base64.b64decode(
+            page.split('class="wide" src="data:image/svg+xml;base64,')[1].split('"')[0]
+        ).decode()
+    )
     picture = (trained / "eval_test" / "ranked_lists.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 20_000
@@ -188,6 +202,8 @@ def test_a_bundle_evaluates_to_the_same_numbers(root, trained, bundle, tmp_path)
     run(root, "eval.py", "--checkpoint", folder, "--output_dir", tmp_path / "out")
     of_bundle = json.loads((tmp_path / "out" / "metrics.json").read_text())
     of_run = json.loads((trained / "eval_test" / "metrics.json").read_text())
+    # A bundle holds one moment of the training.
+    assert of_run["modalities"].pop("before") and of_bundle["modalities"].pop("before") is None
     assert of_bundle == of_run
 
 

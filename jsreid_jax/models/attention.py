@@ -105,11 +105,24 @@ class ConditionedAttention(nn.Module):
             descriptions, known, images
         )
 
-    def _scores_of_one(self, description: Array, known: Array, images: Array) -> Array:
-        queries, expected = jnp.split(description, 2, axis=-1)
-        keys, values = jnp.split(images, 2, axis=-1)
+    def maps(self, descriptions: Array, images: Array) -> Array:
+        """Where each description looks in its own image: (B, R, P), each row sums to 1.
+
+        descriptions: (B, R, 2 * width). images: (B, P, 2 * width).
+        """
+        own = jax.vmap(self._maps_of_one)(descriptions, images[:, None])
+        return own[:, 0]
+
+    def _maps_of_one(self, description: Array, images: Array) -> Array:
+        queries, _ = jnp.split(description, 2, axis=-1)
+        keys, _ = jnp.split(images, 2, axis=-1)
         looks = jnp.einsum("rt,gpt->grp", queries, keys) / np.sqrt(self.width)
-        maps = jax.nn.softmax(looks.astype(jnp.float32), axis=-1)
+        return jax.nn.softmax(looks.astype(jnp.float32), axis=-1)
+
+    def _scores_of_one(self, description: Array, known: Array, images: Array) -> Array:
+        maps = self._maps_of_one(description, images)
+        _, expected = jnp.split(description, 2, axis=-1)
+        _, values = jnp.split(images, 2, axis=-1)
         # What is pooled, compared: the product with the values first, so that no (G, R, width) is
         # ever made.
         agreement = jnp.einsum("rt,gpt->grp", expected, values) / np.sqrt(self.width)

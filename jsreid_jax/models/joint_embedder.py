@@ -185,6 +185,16 @@ class JointEmbedder(nn.Module):
         """Where each group looks in images (B, H, W, 3): (B, R, h, w); None without guidance."""
         return self._look(image).maps
 
+    def conditioned_maps(self, attributes: Array, image: Array) -> Array:
+        """Where each description (B, A) looks in its own image (B, H, W, 3): (B, R, h, w)."""
+        feature_map = self._look(image).feature_map
+        tokens = self.attribute_stream.value_tokens(attributes)
+        maps = self.conditioned_attention.maps(
+            self.conditioned_attention.description_memory(tokens),
+            self.conditioned_attention.image_memory(feature_map),
+        )
+        return maps.reshape(*maps.shape[:2], *feature_map.shape[1:3])
+
     def image_memory(self, image: Array) -> Array:
         """What re-ranking keeps of images (B, H, W, 3): (B, h * w, 2 * attention_width)."""
         return self.conditioned_attention.image_memory(self._look(image).feature_map)

@@ -1,0 +1,213 @@
+"""A trained model: from a run or a bundle, and searching with it. Shared by what evaluates."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import experiment
+from experiment import Config
+from input_pipeline import splits
+from input_pipeline.attributes import Schema
+from jsreid_jax import evaluation, export, parallel
+from jsreid_jax.checkpoints import Checkpoints
+from jsreid_jax.errors import ModelError
+from jsreid_jax.models.joint_embedder import JointEmbedder
+from jsreid_jax.train_state import create_train_state
+from jsreid_jax.types import PyTree, TrainState
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained embedder and what its checkpoint says of it.
+
+    description: JSON dict: config, schema, num_categories, step, which (best or last).
+    """
+
+    embedder: JointEmbedder
+    variables: PyTree
+    config: Config
+    schema: Schema
+    description: dict[str, Any]
+
+
+def load_run(workdir: Path, which: str) -> Model:
+    """The best or last checkpoint of a run; without any validation the best is the last."""
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder}: not found; expected the workdir of a run of train.py, check --workdir"
+        )
+    file = workdir / "config.json"
+    config = experiment.stored_config(experiment.read_json(file), source=file)
+    experiment.set_up_devices(config)
+    checkpoints = Checkpoints(folder, read_only=True)
+    step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
+    step = checkpoints.latest_step() if step is None else step
+    if step is None:
+        raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
+    description = {
+        "config": experiment.as_json(config),
+        "step": step,
+        "which": which,
+    } | checkpoints.restore_meta(step)
+    schema, embedder, state = _prepare(description, config)
+    state = checkpoints.restore_state(step, state)
+    checkpoints.close()
+    return Model(embedder, state.variables, config, schema, description)
+
+
+def before_adversary(workdir: Path, model: Model) -> tuple[int, PyTree] | None:
+    """Step and variables of a run just before its adversary began; None if nothing tells of it."""
+    step = model.description.get("adversary_begins")
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    try:
+        if step is None or step >= model.description["step"] or not checkpoints.has_step(step):
+            return None
+        _, _, state = _prepare(model.description, model.config)
+        return step, checkpoints.restore_state(step, state).variables
+    finally:
+        checkpoints.close()
+
+
+def load_bundle(folder: Path) -> Model:
+    """A bundle that --export_dir wrote."""
+    file = folder / "config.json"
+    description = experiment.read_json(file)
+    expected = {"config", "schema", "num_categories", "seen_categories", "step", "which"}
+    missing = expected - description.keys()
+    if missing:
+        raise ModelError(
+            f"{file}: has no field {', '.join(sorted(missing))}; expected the "
+            "file that eval.py --export_dir wrote, export the bundle again"
+        )
+    if not isinstance(description["num_categories"], int) or description["num_categories"] < 1:
+        raise ModelError(
+            f"{file}: num_categories is {description['num_categories']!r}, expected a number from "
+            "1 on, export the bundle again"
+        )
+    config = experiment.stored_config(description["config"], source=file)
+    experiment.set_up_devices(config)
+    schema, embedder, state = _prepare(description, config)
+    variables = export.read_variables(folder, state.variables)
+    return Model(embedder, variables, config, schema, description)
+
+
+def _prepare(
+    description: dict[str, Any], config: Config
+) -> tuple[Schema, JointEmbedder, TrainState]:
+    """What a checkpoint needs: its schema, its network, and a fresh state to restore into."""
+    schema = Schema.from_dict(description["schema"])
+    embedder = experiment.create_embedder(config, schema, description["num_categories"])
+    game, _ = experiment.create_game(config, embedder, steps_per_epoch=1, num_train_steps=1)
+    state = create_train_state(
+        game,
+        seed=config.seed,
+        image_size=experiment.image_size(config),
+        num_attributes=schema.num_attributes,
+    )
+    return schema, embedder, parallel.replicate(state)
+
+
+def read_set(model: Model, *, split: str, data_dir: str | None) -> splits.RetrievalSet:
+    """The test images, or the validation images that the run was selected on."""
+    config = model.config
+    data = experiment.load_data(config, data_dir)
+    splits.check_schema(data, model.schema, source="the model")
+    if split == "test":
+        return splits.test_set(data, experiment.from_text(model.description["seen_categories"]))
+    _, validation = splits.train_and_validation(
+        data, validation_fraction=config.data.validation_fraction, seed=config.seed
+    )
+    if validation is None:
+        raise ModelError(
+            "config.data.validation_fraction is 0 in this run, so no validation categories "
+            "were held out: evaluate --split test"
+        )
+    return validation
+
+
+def choose_fusion_weight(model: Model) -> None:
+    """Note in the description which weight the validation categories choose for a fused score.
+
+    A bundle brings it. Raises ModelError: there are several to choose from and no validation.
+    """
+    config, description = model.config, model.description
+    if config.eval.score != "fused" or "fusion_weight" in description:
+        return
+    if len(config.eval.fusion_weights) == 1:
+        description["fusion_weight"] = config.eval.fusion_weights[0]
+        return
+    validation = read_set(model, split="validation", data_dir=None)
+    embedders = evaluation.Embedders(
+        model.embedder, mirror=config.eval.mirror, score=config.eval.score
+    )
+    scores = experiment.validate(config, embedders, model.variables, validation)
+    description["fusion_weight"] = scores["fusion_weight"]
+
+
+class Searcher:
+    """A model's embedding functions, compiled once: lists in, vectors out."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        config = model.config
+        self._embedders = evaluation.Embedders(
+            model.embedder, mirror=config.eval.mirror, score=config.eval.score
+        )
+
+    def with_variables(self, variables: PyTree) -> "Searcher":
+        """The same network at another moment of its training, without compiling again."""
+        other = copy.copy(self)
+        other._model = dataclasses.replace(self._model, variables=variables)
+        return other
+
+    @property
+    def width(self) -> int:
+        """D: how many numbers of a vector are the embedding."""
+        return self._embedders.width
+
+    def images(self, images: Sequence[bytes]) -> np.ndarray:
+        """(G, V) of encoded images."""
+        model = self._model
+        return experiment.embed_images(model.config, self._embedders, model.variables, images)
+
+    def descriptions(self, attributes: np.ndarray) -> np.ndarray:
+        """(Q, V) of descriptions (Q, A)."""
+        model = self._model
+        vectors = experiment.embed_descriptions(
+            model.config, self._embedders, model.variables, attributes
+        )
+        return evaluation.query_vectors(
+            vectors,
+            width=self._embedders.width,
+            score=model.config.eval.score,
+            fusion_weight=model.description.get("fusion_weight", 1.0),
+        )
+
+    def second_look(
+        self, attributes: np.ndarray, images: Sequence[bytes]
+    ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """For `evaluation.judge`: new scores of the best images of descriptions (Q, A)."""
+        model = self._model
+
+        def look(best: np.ndarray, scores: np.ndarray) -> np.ndarray:
+            return experiment.score_pairs(
+                model.config, self._embedders, model.variables, attributes, images, best, scores
+            )
+
+        return look
+
+    def attention(self, attributes: np.ndarray, images: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Where the model looks in a few images: (N, R, h, w) by kind of attention.
+
+        attributes: (N, A), a description for each image, which conditioned attention asks for.
+        """
+        model = self._model
+        return experiment.attention_maps(
+            model.config, self._embedders, model.variables, attributes, images
+        )
