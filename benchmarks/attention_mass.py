@@ -8,13 +8,15 @@ Only images that show it count. Needs a run with guided attention on data of the
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from input_pipeline.datasets.listing import MANIFEST_NAME
+from input_pipeline.datasets.market1501.folder import MARKET_LABEL_FILE, read_market_labels
 from input_pipeline.rendering import materials
-from input_pipeline.rendering.layout import population
 from input_pipeline.rendering.layouts import LAYOUTS
 from input_pipeline.rendering.render import encode_jpeg, render_labels
 from jsreid_jax.errors import ModelError
@@ -68,14 +70,11 @@ def main() -> None:
             f"error: {args.workdir}: attention is {config.model.attention!r} on the schema "
             f"{model.schema.name!r}, expected guided attention on the rendered market1501"
         )
-    render = config.data.render
-    labels = population(
-        train_persons=render.train_persons,
-        test_persons=render.test_persons,
-        seed=render.seed,
-        attributes=None,
-    )
-    plan = LAYOUTS["market1501"].plan(labels, render.images_per_person, render.seed)
+    folder = Path(config.data.dir)
+    rendered = json.loads((folder / MANIFEST_NAME).read_text())["parameters"]
+    labels = read_market_labels(folder / MARKET_LABEL_FILE.name)
+    seed = rendered["seed"]
+    plan = LAYOUTS["market1501"].plan(labels, rendered["images_per_person"], seed)
     shown = [
         (person, image)
         for person in plan
@@ -88,11 +87,11 @@ def main() -> None:
         person, image = shown[index]
         crop, pixel_labels = render_labels(
             person.fields,
-            seed=render.seed,
+            seed=seed,
             person_id=person.person_id,
             image_index=image.image_index,
             camera_id=image.camera_id,
-            image_height=render.image_height,
+            image_height=rendered["image_height"],
         )
         encoded = encode_jpeg(crop, JPEG_QUALITY)
         for name, label in PARTS.items():

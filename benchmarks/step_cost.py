@@ -1,4 +1,4 @@
-"""FLOPs of the paper's step (ResNet-50, 256x128) with and without the discriminator's update.
+"""FLOPs of a step with ResNet-50 at 256x128: what the adversary costs, and each of the family.
 
     python -m benchmarks.step_cost [--batch_size 8]
 
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import experiment
-from configs import market1501
+from configs import aaipr, asmr, jsreid, market1501, recognition, sal, two_stream
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
@@ -27,7 +27,11 @@ def step_flops(config: Any, batch_size: int) -> float:
     """FLOPs of one alternating step of a config on one device."""
     embedder = experiment.create_embedder(config, MARKET_SCHEMA, NUM_CATEGORIES)
     game, options = experiment.create_game(
-        config, embedder.clone(axis_name=None), steps_per_epoch=100, num_train_steps=26_000
+        config,
+        embedder.clone(axis_name=None),
+        steps_per_epoch=100,
+        num_train_steps=26_000,
+        categories=np.ones((NUM_CATEGORIES, MARKET_SCHEMA.num_attributes)),
     )
     options = dataclasses.replace(options, axis_name=None)
     size = experiment.image_size(config)
@@ -46,8 +50,20 @@ def step_flops(config: Any, batch_size: int) -> float:
     return lowered.cost_analysis()["flops"]  # pyright: ignore[reportOptionalSubscript]
 
 
+FAMILY = (two_stream, recognition, aaipr, asmr, sal, jsreid)
+
+
+def at_full_size(config: Any) -> Any:
+    """A config of the rendered default with the paper's backbone and image size."""
+    of_paper: Any = market1501.get_config()
+    config.model.backbone = of_paper.model.backbone
+    config.data.image_height = of_paper.data.image_height
+    config.data.image_width = of_paper.data.image_width
+    return config
+
+
 def main() -> None:
-    """Print both figures and their ratio."""
+    """Print the figures of both questions and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch_size", type=int, default=8)
     batch_size = parser.parse_args().batch_size
@@ -56,9 +72,14 @@ def main() -> None:
     # The generator's term stays in both: a pass of the discriminator, not of a stream.
     config.losses.discriminator_steps = 0
     alone = step_flops(config, batch_size)
-    print(f"with adversary    {full / 1e9:10.2f} GFLOP per step of {batch_size} images")
-    print(f"without its update{alone / 1e9:10.2f}")
-    print(f"ratio             {full / alone:10.4f}")
+    print(f"market1501.py              {full / 1e9:10.2f} GFLOP per step of {batch_size} images")
+    print(f"  without its discriminator{alone / 1e9:10.2f}   ratio {full / alone:.4f}")
+    reference = None
+    for module in FAMILY:
+        flops = step_flops(at_full_size(module.get_config()), batch_size)
+        reference = reference or flops
+        name = module.__name__.rpartition(".")[2] + ".py"
+        print(f"{name:27}{flops / 1e9:10.2f}   ratio {flops / reference:.4f} to two_stream.py")
 
 
 if __name__ == "__main__":

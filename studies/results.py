@@ -26,7 +26,8 @@ FINISHED, NOT_RUN = "finished", "not run yet"
 class Result:
     """What a finished run left.
 
-    passes: images that went through the image stream in training. curve: validation mAP by step.
+    passes: images that went through the image stream in training. probe: how well a linear probe
+    tells the modalities apart, NaN where it does not apply. curve: validation mAP by step.
     """
 
     queries: comparison.Queries
@@ -34,6 +35,7 @@ class Result:
     average_precision: str
     seconds: float | None
     passes: int
+    probe: float
     curve: dict[int, float]
 
 
@@ -54,6 +56,7 @@ def read_result(run: Run) -> Result | None:
         text = table.read_text(encoding="utf-8")
         gallery, average_precision = int(evaluated["gallery"]), evaluated["average_precision"]
         step, seconds = int(trained["step"]), trained.get("seconds")
+        probe = (evaluated.get("modalities") or {}).get("probe")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{metrics} and {finished}: do not read as what train.py and eval.py write "
@@ -65,6 +68,7 @@ def read_result(run: Run) -> Result | None:
         average_precision=average_precision,
         seconds=seconds,
         passes=step * run.config.train.batch_size,
+        probe=np.nan if probe is None else float(probe),
         curve=read_curve(run.workdir, "validation/mAP"),
     )
 
@@ -146,6 +150,13 @@ class Outcomes:
                 "finished_seeds": list(own),
                 "paired_seeds": list(pairs),
                 "seconds": float(np.mean(seconds)) if seconds else np.nan,
+                "probe": dict(
+                    zip(
+                        ("mean", "deviation"),
+                        comparison.mean_and_deviation([result.probe for result in own.values()]),
+                        strict=True,
+                    )
+                ),
                 "image_passes": round(np.mean([r.passes for r in own.values()])) if own else None,
                 "curves": [result.curve for result in own.values()],
                 "subsets": {

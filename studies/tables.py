@@ -68,10 +68,13 @@ def markdown(summary: dict[str, Any]) -> str:
         "each other): they cover which descriptions are asked and, as far as so few seeds show "
         "it (one does not), the luck of training; not other persons, images or cameras. They are "
         "not corrected for the number of comparisons.",
+        "",
+        "Modality probe: balanced accuracy of a linear probe that tells images from descriptions "
+        "in the joint space, 50 says that it cannot, 100 that they lie apart (all descriptions).",
     ]
     shown = [report.METRICS[metric] for metric in SHOWN]
     compared = [f"{report.METRICS[m]} against {summary['reference']}" for m in COMPARED]
-    columns = ["run", "seeds", *shown, *compared, "training s", "image passes"]
+    columns = ["run", "seeds", *shown, *compared, "modality probe", "training s", "image passes"]
     for subset in SUBSETS:
         lines += ["", f"## {subset}{_queries(summary, subset)}", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]
@@ -111,6 +114,7 @@ def _rows(
                 if is_reference
                 else (f"{d}{note}" for d in differences)
             ),
+            _spread(run["probe"]),
             "-" if np.isnan(run["seconds"]) else f"{run['seconds']:.0f}",
             f"{run['image_passes']:,}",
         ]
@@ -155,7 +159,8 @@ def as_csv(summary: dict[str, Any]) -> str:
     """
     columns = (
         *("run", "subset", "metric", "state", "seeds", "queries", "mean", "deviation"),
-        *("difference", "low", "high", "paired_seeds", "training_seconds", "image_passes"),
+        *("difference", "low", "high", "paired_seeds"),
+        *("modality_probe", "training_seconds", "image_passes"),
     )
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -171,6 +176,7 @@ def as_csv(summary: dict[str, Any]) -> str:
                     "difference": difference["mean"],
                     "low": difference["low"],
                     "high": difference["high"],
+                    "modality_probe": run["probe"]["mean"],
                     "training_seconds": run["seconds"],
                 }
                 writer.writerow(

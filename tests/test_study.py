@@ -97,7 +97,10 @@ class FakeRuns:
         score = 0.5 + 0.1 * name.startswith("b") + 0.02 * name.endswith("3")
         scored = queries(score, self.descriptions.get(name, DESCRIPTIONS))
         experiment.write_text(out / "per_query.csv", comparison.as_csv(scored))
-        experiment.write_json(out / "metrics.json", {"gallery": 9, "average_precision": "step"})
+        metrics = {"gallery": 9, "average_precision": "step"}
+        # As of runs b, which use a joint space, and a, which do not.
+        metrics["modalities"] = {"probe": 0.75} if name.startswith("b") else None
+        experiment.write_json(out / "metrics.json", metrics)
         return 0
 
 
@@ -393,10 +396,11 @@ def test_the_table_says_what_was_measured(fake, tmp_path):
     # Queries 0.52 (the other is unknown) and 0.02 more with seed 3; b is 0.1 better throughout.
     assert lines[4] == (
         "| a | 0, 3 | 53.0 ± 1.4 | 53.0 ± 1.4 | 53.0 ± 1.4 | 53.0 ± 1.4 | reference | reference "
-        "| 8 | 160 |"
+        "| - | 8 | 160 |"
     )
     assert lines[5] == (
-        "| b | 0, 3 | 63.0 ± 1.4 | 63.0 ± 1.4 | 63.0 ± 1.4 | 63.0 ± 1.4 | +10.0 | +10.0 | 8 | 160 |"
+        "| b | 0, 3 | 63.0 ± 1.4 | 63.0 ± 1.4 | 63.0 ± 1.4 | 63.0 ± 1.4 | +10.0 | +10.0 | "
+        "75.0 ± 0.0 | 8 | 160 |"
     )
     assert "+10.0 [+10.0, +10.0]" in text.split("## seen")[0]
     rows = list(csv.DictReader(io.StringIO((tmp_path / "small" / "table.csv").read_text())))
@@ -407,6 +411,8 @@ def test_the_table_says_what_was_measured(fake, tmp_path):
     assert float(row["mean"]) == pytest.approx(0.62)
     assert float(row["difference"]) == pytest.approx(0.1)
     assert row["seeds"] == row["paired_seeds"] == "0 3"
+    assert [r["modality_probe"] for r in rows if r["run"] == "a"] == [""] * (len(rows) // 2)
+    assert float(row["modality_probe"]) == 0.75
     for file in ("table.png", "curves.png"):
         assert (tmp_path / "small" / file).read_bytes().startswith(b"\x89PNG")
     content = json.loads((tmp_path / "small" / "study.json").read_text())
