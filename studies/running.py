@@ -1,12 +1,13 @@
 """Runs as processes of train.py and eval.py, one after the other, each with its log."""
 
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiment import Config
@@ -66,7 +67,7 @@ def carry_out(
         where = f"[{len(runs) - len(to_do) + place + 1}/{len(runs)}] {run.name}, seed {run.seed}"
         print(f"{where}: output in {run.log}", flush=True)
         since = time.monotonic()
-        failure = _train_and_evaluate(run, stopped=stopped, lock=lock)
+        failure = _train_and_evaluate(run, workdir, stopped=stopped, lock=lock)
         if stopped:
             break
         if not failure:
@@ -109,12 +110,16 @@ def commands(run: Run) -> list[list[str]]:
     return [evaluate] if run.is_trained else [train, evaluate]
 
 
-def _train_and_evaluate(run: Run, *, stopped: Sequence[int], lock: int) -> str:
+def _train_and_evaluate(run: Run, workdir: Path, *, stopped: Sequence[int], lock: int) -> str:
     """Nothing if all went well, else what went wrong."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
+    # Runs that differ in their seed compile the same programs: JAX keeps them here.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute())}
     for command in commands(run):
         start = run.log.stat().st_size if run.log.exists() else 0
-        code = run_command(command, run.log, stopped=stopped, lock=lock)
+        code = run_command(
+            command, run.log, environment=cache | os.environ, stopped=stopped, lock=lock
+        )
         if code:
             said = run.log.read_bytes()[start:].decode(errors="replace").splitlines()
             errors = [line for line in said if line.startswith("error: ")]
@@ -123,7 +128,14 @@ def _train_and_evaluate(run: Run, *, stopped: Sequence[int], lock: int) -> str:
     return ""
 
 
-def run_command(command: Sequence[str], log: Path, *, stopped: Sequence[int], lock: int) -> int:
+def run_command(
+    command: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str],
+    stopped: Sequence[int],
+    lock: int,
+) -> int:
     """Run a command with its output appended to a log; its exit code, negative for a signal.
 
     It is told to end when `stopped` holds a signal, and made to if it does not.
@@ -133,6 +145,7 @@ def run_command(command: Sequence[str], log: Path, *, stopped: Sequence[int], lo
         out.flush()
         process = subprocess.Popen(
             command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

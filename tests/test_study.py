@@ -77,8 +77,8 @@ class FakeRuns:
         self.descriptions: dict[str, list[str]] = {}
         monkeypatch.setattr(running, "run_command", self)
 
-    def __call__(self, command, log, *, stopped, lock):
-        assert os.fstat(lock) and not stopped
+    def __call__(self, command, log, *, environment, stopped, lock):
+        assert os.fstat(lock) and not stopped and environment["JAX_COMPILATION_CACHE_DIR"]
         script, workdir = Path(command[1]).name, Path(command[command.index("--workdir") + 1])
         name = f"{workdir.parent.name}{workdir.name.removeprefix('seed_')}"
         self.ran.append(f"{script} {name}")
@@ -353,7 +353,11 @@ def test_a_signal_ends_the_run_under_way(tmp_path, number):
                 timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
                 timer.start()
                 code = running.run_command(
-                    [sys.executable, "-c", program], tmp_path / "log", stopped=stopped, lock=lock
+                    [sys.executable, "-c", program],
+                    tmp_path / "log",
+                    environment=os.environ,
+                    stopped=stopped,
+                    lock=lock,
                 )
                 timer.join()
         finally:
