@@ -152,7 +152,12 @@ def arc_face_loss(
     # The angle's own derivative is infinite at 0 and pi.
     inside = jnp.clip(cosine, -1.0 + 1e-6, 1.0 - 1e-6)
     is_own = jax.nn.one_hot(label, len(category), dtype=bool)
-    with_margin = jnp.where(is_own, jnp.cos(jnp.arccos(inside) + margin), cosine)
+    # Past pi - margin the cosine would rise again and reward the opposite pole: a line from there.
+    is_inside = inside > np.cos(np.pi - margin)
+    own = jnp.where(
+        is_inside, jnp.cos(jnp.arccos(inside) + margin), cosine - margin * np.sin(margin)
+    )
+    with_margin = jnp.where(is_own, own, cosine)
     return concept_loss(scale * with_margin, label)
 
 

@@ -163,6 +163,23 @@ def test_arc_face_adds_the_margin_to_the_own_angle():
     assert np.isfinite(np.asarray(gradient)).all()
 
 
+def test_arc_face_never_rewards_the_opposite_pole():
+    """The farther an image is from its own description, the worse, up to an angle of pi."""
+    category = np.eye(2, dtype=np.float32)
+    angles = np.linspace(0, np.pi, 50)
+    images = np.stack([np.cos(angles), 0 * angles, np.sin(angles)], axis=1)
+    padded = np.pad(category, ((0, 0), (0, 1)))
+    found = [
+        float(losses.arc_face_loss(image[None], padded, np.array([0]), scale=12.0, margin=0.2))
+        for image in images.astype(np.float32)
+    ]
+    assert (np.diff(found) > 0).all()
+    gradient = jax.grad(
+        lambda x: losses.arc_face_loss(x, padded, np.array([0]), scale=12.0, margin=0.2)
+    )(np.array([[-1.0, 0, 0]], np.float32))
+    assert gradient[0, 0] < -1
+
+
 def test_semantic_margin_equals_a_loop_over_pairs():
     rng = np.random.default_rng(0)
     sizes = (1, 3, 2)
