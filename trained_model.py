@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 import experiment
 from experiment import Config
@@ -134,13 +135,21 @@ def read_set(model: Model, *, split: str, data_dir: str | None) -> splits.Retrie
 def choose_fusion_weight(model: Model) -> None:
     """Note in the description which weight the validation categories choose for a fused score.
 
-    A bundle brings it. Raises ModelError: there are several to choose from and no validation.
+    A bundle brings it. A run that held out no categories takes the smallest, closest to the cosine.
     """
     config, description = model.config, model.description
     if config.eval.score != "fused" or "fusion_weight" in description:
         return
-    if len(config.eval.fusion_weights) == 1:
-        description["fusion_weight"] = config.eval.fusion_weights[0]
+    weights = config.eval.fusion_weights
+    description["fusion_weight"] = min(weights)
+    if len(weights) == 1:
+        return
+    if not config.data.validation_fraction:
+        logging.warning(
+            "config.data.validation_fraction is 0, so nothing can choose among "
+            "config.eval.fusion_weights: the smallest, %s, is taken",
+            min(weights),
+        )
         return
     validation = read_set(model, split="validation", data_dir=None)
     embedders = evaluation.Embedders(

@@ -1,7 +1,7 @@
 """Your own images: a folder with pictures, a CSV file and a schema file (docs/your_own_images.md).
 
 The settings of rendered_market.py, which two CPU cores train in minutes, for a few hundred to a few
-thousand pictures: smaller batches, more epochs. Chosen by that, not measured on real images.
+thousand pictures: more epochs. Chosen by that, not measured on real images.
 Command: python train.py --config configs/folder.py --workdir runs/mine --config.data.dir=mine
 With many pictures and an accelerator: --config.model.backbone=resnet50
     --config.data.image_height=256 --config.data.image_width=128
@@ -22,6 +22,5 @@ def get_config(preset: str = "") -> ConfigDict:
     config.data.dir = ""
     # A user's folder is read as it is, never rendered.
     config.data.render.train_persons = 0
-    config.train.batch_size = 32
-    config.train.num_epochs = 48
+    config.train.num_epochs = 30
     return default.with_presets(config, preset, "folder")

@@ -17,6 +17,6 @@ from configs import aaipr, default
 def get_config(preset: str = "") -> ConfigDict:
     """aaipr.py with a synthesiser."""
     config: Any = aaipr.get_config()
-    config.losses.synthesis = default.loss(0.1, start_epoch=4, warmup_epochs=4)
-    config.losses.cycle = default.loss(0.5, start_epoch=8, warmup_epochs=4)
+    config.losses.synthesis = default.loss(0.1, start_epoch=2, warmup_epochs=2)
+    config.losses.cycle = default.loss(0.5, start_epoch=4, warmup_epochs=2)
     return default.with_presets(config, preset, "sal")
