@@ -21,7 +21,7 @@ from input_pipeline.datasets.load import BUILDERS
 from input_pipeline.datasets.records import DataSet
 from jsreid_jax import evaluation, losses, optimizers, parallel, protocols, retrieval
 from jsreid_jax.errors import ModelError
-from jsreid_jax.models.backbones import BACKBONES
+from jsreid_jax.models.backbones import BACKBONES, num_stages
 from jsreid_jax.models.discriminator import CONDITIONING, Discriminator
 from jsreid_jax.models.image_stream import ATTENTION
 from jsreid_jax.models.joint_embedder import JointEmbedder
@@ -105,7 +105,7 @@ def check_config(config: Config) -> None:
         *("data.image_height", "data.image_width", "losses.discriminator_steps"),
         *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
         *("train.checkpoint_every_steps", "eval.batch_size", "eval.block_size"),
-        *("model.attention_width",),
+        *("model.attention_width", "model.attention_stage"),
         *("eval.pictured_queries", "eval.pictured_images"),
     )
     for field in at_least_one:
@@ -133,6 +133,12 @@ def check_config(config: Config) -> None:
         raise ModelError(
             f"config.eval.fusion_weights is {tuple(config.eval.fusion_weights)}, expected one or "
             "more numbers from 0 on"
+        )
+    stages = num_stages(config.model.backbone)
+    if config.model.attention_stage > stages:
+        raise ModelError(
+            f"config.model.attention_stage is {config.model.attention_stage}, but "
+            f"{config.model.backbone} has {stages} stages, expected 1 (the last) to {stages}"
         )
     is_conditioned = "conditioned" in config.model.attention
     for field, is_used in (
@@ -208,6 +214,7 @@ def create_embedder(config: Config, schema: Schema, num_categories: int) -> Join
         last_stride=model.last_stride,
         attention=model.attention,
         attention_width=model.attention_width,
+        attention_stage=model.attention_stage,
         projection_widths=tuple(model.projection_widths),
         attribute_widths=tuple(model.attribute_widths),
         concept_scale=model.concept_scale,

@@ -176,6 +176,8 @@ def test_epochs_become_steps_once():
         ("model", "attention", "sharp"),
         ("model", "dtype", "float16"),
         ("model", "backbone", "resnet99"),
+        ("model", "attention_stage", 0),
+        ("model", "attention_stage", 9),
         ("losses", "generator", "nobody"),
         ("losses", "discriminator_conditioning", "person"),
         ("optimizer", "schedule", "linear"),

@@ -47,7 +47,7 @@ def test_backbones_have_the_published_sizes(name, last_stride, shape, millions):
         return backbone.init_with_output(jax.random.key(0), image, train=False)
 
     output, variables = jax.eval_shape(run, image)
-    assert output.shape == (1, *shape)
+    assert output[-1].shape == (1, *shape)
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
     assert count / 1e6 == pytest.approx(millions, abs=0.1)
 
@@ -100,6 +100,19 @@ def test_attention_maps_are_distributions_and_guided_by_the_attribute_stream(sma
 
     gradient = jax.grad(map_mass)(variables["params"]["attribute_stream"]["tokens"])
     assert float(jnp.abs(gradient).min(axis=1).max()) > 0
+
+
+def test_attention_may_look_at_an_earlier_stage():
+    game = make_game(axis_name=None, backbone="resnet_small")
+    for stage, shape in ((1, (4, 2)), (3, (8, 4))):
+        embedder = game.embedder.clone(attention_stage=stage)
+        image = make_batch(0, size=2).image
+        description = np.ones((2, sum(GROUP_SIZES)), np.float32)
+        variables = embedder.init(jax.random.key(0), image, description, train=False)
+        maps = embedder.apply(variables, image, method="attention_maps")
+        assert maps.shape == (2, len(GROUP_SIZES), *shape)
+        keys = variables["params"]["image_stream"]["attention"]["key"]["kernel"]
+        assert len(keys) == {1: 128, 3: 32}[stage]
 
 
 def test_attention_pools_where_it_looks():

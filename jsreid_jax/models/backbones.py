@@ -49,11 +49,11 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network without its classifier: (B, H, W, 3) -> (B, h, w, C).
+    """A residual network without its classifier: (B, H, W, 3) -> each stage's map (B, h, w, C).
 
     stem: "conv7" is the 7x7 stride-2 convolution and max-pool, "conv3" two 3x3 stride-2
     convolutions; both lead to H / 4.
-    last_stride: of the last of the n stages, h = H / 2^n for 1 and H / 2^(n + 1) for 2.
+    last_stride: of the last of the n stages, its h = H / 2^n for 1 and H / 2^(n + 1) for 2.
     """
 
     stage_sizes: Sequence[int]
@@ -65,8 +65,8 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Array, *, train: bool) -> Array:
-        """Map (B, H, W, 3) to the last stage's feature map."""
+    def __call__(self, image: Array, *, train: bool) -> list[Array]:
+        """Map (B, H, W, 3) to the feature map of every stage, the last one last."""
         if self.stem == "conv3":
             x = Conv(self.stage_widths[0] // 2, 3, 2, self.dtype, name="stem_0")(image)
             norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="stem_norm_0")
@@ -78,7 +78,7 @@ class ResNet(nn.Module):
         x = nn.relu(norm(x, use_running_average=not train))
         if self.stem == "conv7":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore
-        last_stage = len(self.stage_sizes) - 1
+        last_stage, maps = len(self.stage_sizes) - 1, []
         for stage, (blocks, width) in enumerate(
             zip(self.stage_sizes, self.stage_widths, strict=True)
         ):
@@ -92,7 +92,8 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     name=f"stage_{stage}_block_{block}",
                 )(x, train=train)
-        return x
+            maps.append(x)
+        return maps
 
 
 _ARCHITECTURES = {
@@ -110,6 +111,11 @@ _ARCHITECTURES = {
 }
 
 BACKBONES = tuple(_ARCHITECTURES)
+
+
+def num_stages(name: str) -> int:
+    """How many stages the backbone of that name has, one of BACKBONES."""
+    return len(_ARCHITECTURES[name]["stage_sizes"])
 
 
 def create_backbone(name: str, *, last_stride: int, axis_name: str | None, dtype: Any) -> ResNet:

@@ -19,7 +19,8 @@ class ImageOutputs(NamedTuple):
     """What the image stream makes of images.
 
     embedding: (B, D), not normalised. features: (B, F), what is projected. group_logits: (B, A) and
-    maps: (B, R, h, w) of guided attention, None without it. feature_map: (B, h, w, C).
+    maps: (B, R, h, w) of guided attention, None without it. feature_map: (B, h, w, C), what
+    attention looks at.
     """
 
     embedding: Array
@@ -34,12 +35,16 @@ class ImageStream(nn.Module):
 
     With guided attention the group features are fused with the global average-pooled feature in
     front of the projection (ours).
+
+    attention_stage: of the backbone, counted from its end, 1 is the last. What an early stage says
+        of a place it has seen there, a late one has seen half of the image.
     """
 
     architecture: str
     last_stride: int
     is_guided: bool
     attention_width: int
+    attention_stage: int
     group_sizes: Sequence[int]
     projection_widths: Sequence[int]
     axis_name: str | None = None
@@ -66,8 +71,9 @@ class ImageStream(nn.Module):
             group_queries: (R, T) from the attribute stream; unused without guided attention.
             train: whether BatchNorm uses (and updates from) the batch.
         """
-        feature_map = self.backbone(image, train=train)
-        features = feature_map.mean(axis=(1, 2))
+        stages = self.backbone(image, train=train)
+        features = stages[-1].mean(axis=(1, 2))
+        feature_map = stages[-self.attention_stage]
         group_logits = maps = None
         if self.is_guided:
             pooled, group_logits, maps = self.attention(feature_map, group_queries)

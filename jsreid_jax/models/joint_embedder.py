@@ -45,6 +45,7 @@ class JointEmbedder(nn.Module):
     last_stride: int
     attention: str
     attention_width: int
+    attention_stage: int
     projection_widths: Sequence[int]
     attribute_widths: Sequence[int]
     concept_scale: float
@@ -75,6 +76,7 @@ class JointEmbedder(nn.Module):
             last_stride=self.last_stride,
             is_guided="guided" in self.attention,
             attention_width=self.attention_width,
+            attention_stage=self.attention_stage,
             group_sizes=self.group_sizes,
             projection_widths=self.projection_widths,
             axis_name=self.axis_name,
