@@ -111,7 +111,7 @@ def test_attention_may_look_at_an_earlier_stage():
         variables = embedder.init(jax.random.key(0), image, description, train=False)
         maps = embedder.apply(variables, image, method="attention_maps")
         assert maps.shape == (2, len(GROUP_SIZES), *shape)
-        keys = variables["params"]["image_stream"]["attention"]["key"]["kernel"]
+        keys = variables["params"]["image_stream"]["attention"]["hidden"]["kernel"]
         assert len(keys) == {1: 128, 3: 32}[stage]
 
 
@@ -120,15 +120,20 @@ def test_attention_pools_where_it_looks():
     module = GuidedAttention(group_sizes=(2, 1), width=4)
     feature_map = np.random.default_rng(0).normal(size=(1, 3, 2, 5)).astype(np.float32)
     queries = np.ones((2, 4), np.float32)
-    variables = module.init(jax.random.key(0), feature_map, queries)
+    variables = module.init(jax.random.key(0), feature_map, queries, train=False)
     sharp = jax.tree.map(jnp.array, variables)
     sharp["params"]["query"]["kernel"] = 1e4 * sharp["params"]["query"]["kernel"]
-    pooled, logits, maps = module.apply(sharp, feature_map, queries)
+    pooled, logits, maps = module.apply(sharp, feature_map, queries, train=False)
     assert logits.shape == (1, 3)
     flat = np.asarray(maps).reshape(2, 6)
     np.testing.assert_allclose(flat.max(axis=1), 1.0, atol=1e-4)
-    kernel, bias = (np.asarray(sharp["params"]["value"][k]) for k in ("kernel", "bias"))
-    values = feature_map.reshape(6, 5) @ kernel + bias
+
+    def dense(name, x):
+        return x @ np.asarray(sharp["params"][name]["kernel"]) + sharp["params"][name]["bias"]
+
+    # BatchNorm has no statistics yet: it divides by sqrt(1 + epsilon).
+    hidden = np.maximum(dense("hidden", feature_map.reshape(6, 5)) / np.sqrt(1 + 1e-5), 0)
+    values = dense("value", hidden)
     np.testing.assert_allclose(pooled[0], values[flat.argmax(axis=1)], atol=1e-3)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jsreid_jax.models.layers import batch_norm
 from jsreid_jax.types import Array
 
 
@@ -24,21 +25,29 @@ class GuidedAttention(nn.Module):
 
     group_sizes: Sequence[int]
     width: int
+    axis_name: str | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, feature_map: Array, group_queries: Array) -> tuple[Array, Array, Array]:
+    def __call__(
+        self, feature_map: Array, group_queries: Array, *, train: bool
+    ) -> tuple[Array, Array, Array]:
         """Pool the feature map once per group.
 
         Args:
             feature_map: (B, h, w, C).
             group_queries: (R, T) from the attribute stream.
+            train: whether BatchNorm uses (and updates from) the batch.
 
         Returns:
             pooled (B, R, width), group_logits (B, A) and the maps (B, R, h, w), each summing to 1.
         """
         batch, height, width, _ = feature_map.shape
         positions = feature_map.reshape(batch, height * width, -1)
+        # Each place by itself: what an early stage sees there is put together, not spread.
+        positions = nn.Dense(2 * self.width, dtype=self.dtype, name="hidden")(positions)
+        norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="hidden_norm")
+        positions = nn.relu(norm(positions, use_running_average=not train))
         place = self.param(
             "position", nn.initializers.normal(0.02), (height * width, self.width), jnp.float32
         )

@@ -43,7 +43,9 @@ class Discriminator(nn.Module):
     def __call__(self, embedding: Array, label: Array) -> Array:
         """Logits (B,) that the embeddings (B, D) of categories label (B,) are of images."""
         embedding = embedding.astype(jnp.float32)
-        logits = self.mlp(embedding, train=False)[:, 0]
+        # Entries of a unit vector are small: scaled, they are what an MLP is initialised for, and
+        # small offsets between the modalities are seen too (ours).
+        logits = self.mlp(np.sqrt(self.embedding_width) * embedding, train=False)[:, 0]
         if self.conditioning == "category":
             terms = self.category(label) * embedding
             logits = logits + terms.sum(axis=-1) / np.sqrt(self.embedding_width)

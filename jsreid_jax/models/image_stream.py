@@ -59,7 +59,9 @@ class ImageStream(nn.Module):
             dtype=self.dtype,
         )
         if self.is_guided:
-            self.attention = GuidedAttention(self.group_sizes, self.attention_width, self.dtype)
+            self.attention = GuidedAttention(
+                self.group_sizes, self.attention_width, self.axis_name, self.dtype
+            )
         self.feature_norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype)
         self.projection = Mlp(self.projection_widths, axis_name=self.axis_name, dtype=self.dtype)
 
@@ -76,7 +78,7 @@ class ImageStream(nn.Module):
         feature_map = stages[-self.attention_stage]
         group_logits = maps = None
         if self.is_guided:
-            pooled, group_logits, maps = self.attention(feature_map, group_queries)
+            pooled, group_logits, maps = self.attention(feature_map, group_queries, train=train)
             pooled = pooled.reshape(pooled.shape[0], -1)
             features = jnp.concatenate([features, pooled], axis=-1)
         features = self.feature_norm(features, use_running_average=not train)
