@@ -180,7 +180,7 @@ def test_evaluation_writes_numbers_and_a_picture(trained, bundle):
     assert asked == set(MARKET_SCHEMA.group_names)
     # The checkpoint from before the adversary's first step was kept, and is not the newest two.
     before = report["modalities"]["before"]["step"]
-    assert before == report["modalities"]["step"] // 4
+    assert before == json.loads((trained / "finished.json").read_text())["step"] // 4
     assert (trained / "checkpoints" / str(before)).is_dir()
     page = (trained / "eval_test" / "report.html").read_text()
     # Four lists of four images; four images with a map for each group.

@@ -58,6 +58,9 @@ class GuidedAttention(nn.Module):
         scores = jnp.einsum("rt,bpt->brp", queries, keys) / np.sqrt(self.width)
         maps = jax.nn.softmax(scores.astype(jnp.float32), axis=-1)
         pooled = jnp.einsum("brp,bpt->brt", maps.astype(self.dtype), values)
+        # The embedding uses what is pooled, but where to look is learned from the own group alone:
+        # else a map of "hat" serves whatever the embedding has use for.
+        fused = jnp.einsum("brp,bpt->brt", jax.lax.stop_gradient(maps).astype(self.dtype), values)
         group_of_attribute = np.repeat(np.arange(len(self.group_sizes)), self.group_sizes)
         kernel = self.param(
             "group_kernel",
@@ -70,7 +73,7 @@ class GuidedAttention(nn.Module):
         )
         own_feature = nn.relu(pooled)[:, group_of_attribute].astype(jnp.float32)
         group_logits = jnp.einsum("bat,at->ba", own_feature, kernel) + bias
-        return pooled, group_logits, maps.reshape(batch, -1, height, width)
+        return fused, group_logits, maps.reshape(batch, -1, height, width)
 
 
 class ConditionedAttention(nn.Module):
