@@ -15,8 +15,11 @@ from configs import default, rendered_market
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """ArcFace and the semantic margin."""
+    """ArcFace, the semantic margin, and consistency."""
     config: Any = rendered_market.base()
     config.losses.arc_face = default.loss(1.0)
     config.losses.semantic_margin = default.loss(6.0)
+    # Ours: the two losses alone leave open whether images and descriptions meet or settle at
+    # opposite poles, and here they did the latter (docs/tuning.md).
+    config.losses.consistency = default.loss(1.0)
     return default.with_presets(config, preset, "asmr")

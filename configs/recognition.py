@@ -19,4 +19,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config: Any = rendered_market.base()
     config.losses.attribute_head = default.loss(1.0)
     config.eval.score = "recognition"
+    # docs/tuning.md
+    config.optimizer.image_learning_rate = 4e-3
+    config.optimizer.attribute_learning_rate = 4e-3
     return default.with_presets(config, preset, "recognition")
