@@ -92,7 +92,7 @@ STUDIES = {
         "Does a study run? Its numbers mean nothing.",
         "joint",
         (
-            run("joint", _DEBUG),
+            run("joint", _DEBUG, "eval.score=cosine"),
             run("fused", "configs/jsreid.py:debug"),
         ),
     ),

@@ -68,8 +68,7 @@ def generator_loss(image_logits: Array, attribute_logits: Array, *, generator: s
     """-log s(D(z_attribute)) when attributes generate (loss 3 [paper]).
 
     When images do, -log(1 - s(D(z_image))). Only the generating modality's embedding appears in the
-    value, and so only it receives the gradient (of images with guided attention: through the group
-    queries also the attribute tokens that guide it).
+    value, and so only it receives the gradient.
     "both" is the sum of the two (ablation, ours).
     """
     by_modality = {

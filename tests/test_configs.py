@@ -153,6 +153,14 @@ def test_debug_reads_a_look_alike_of_its_benchmark(name, tmp_path, monkeypatch):
     assert description and data.schema.parse(description).any()
 
 
+@pytest.mark.parametrize(("stage", "expected"), [(0, "1 or more"), (3, "1 .the last. to 2")])
+def test_attention_looks_at_a_stage_that_there_is(stage, expected):
+    config: Any = rendered_market.get_config("debug")
+    config.model.attention_stage = stage
+    with pytest.raises(ModelError, match=f"attention_stage is {stage}, .*expected {expected}"):
+        experiment.check_config(config)
+
+
 def test_epochs_become_steps_once():
     config = market1501.get_config()
     embedder = experiment.create_embedder(config, MARKET_SCHEMA, num_categories=3)
@@ -176,8 +184,6 @@ def test_epochs_become_steps_once():
         ("model", "attention", "sharp"),
         ("model", "dtype", "float16"),
         ("model", "backbone", "resnet99"),
-        ("model", "attention_stage", 0),
-        ("model", "attention_stage", 9),
         ("losses", "generator", "nobody"),
         ("losses", "discriminator_conditioning", "person"),
         ("optimizer", "schedule", "linear"),

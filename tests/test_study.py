@@ -433,7 +433,7 @@ def test_a_difference_to_fewer_seeds_says_so(fake, tmp_path):
     fake.fails = {"a0", "a3", "b3"}
     assert carry_out(study(name="other", overrides=()), tmp_path / "elsewhere")
     text = (tmp_path / "elsewhere" / "other" / "table.md").read_text()
-    assert re.search(r"\| b \| 0 \| 61\.0 \| .* \| - \| - \| 8 \| 160 \|", text)
+    assert re.search(r"\| b \| 0 \| 61\.0 \| .* \| - \| - \| 75\.0 \| 8 \| 160 \|", text)
     assert "| a | 0 | failed: see runs/a/seed_0.log |" in text
 
 
