@@ -120,10 +120,11 @@ def evaluate(
     searcher = Searcher(model)
     images = [retrieval_set.images[i] for i in task.images]
     gallery = searcher.images(images)
+    queries = searcher.descriptions(task.queries)
     seen = retrieval_set.seen[task.category]
     judgement = evaluation.judge(
         task,
-        searcher.descriptions(task.queries),
+        queries,
         gallery,
         seen,
         block_size=config.eval.block_size,
@@ -166,6 +167,8 @@ def evaluate(
             config,
             searcher,
             task,
+            queries,
+            gallery,
             images,
             retrieval_set.label[task.images],
             step=model.description["step"],
@@ -176,20 +179,7 @@ def evaluate(
     # Written last, because its presence says that the evaluation is complete.
     (output_dir / "metrics.json").unlink(missing_ok=True)
     pictured = _pictured_queries(config, len(task.queries))
-    lists, positives_of = [], protocols.rows_of(task.positives)
-    for query in pictured:
-        rows = [int(place) for place in judgement.top[query] if place >= 0]
-        positives = set(positives_of[query].tolist())
-        lists.append(
-            pictures.RankedList(
-                title=_title(model.schema, task.queries[query]),
-                novelty="seen" if seen[query] else "unseen",
-                images=[
-                    _ranked_image(retrieval_set, int(task.images[row]), row in positives)
-                    for row in rows
-                ],
-            )
-        )
+    lists = _ranked_lists(model.schema, retrieval_set, task, judgement, seen, pictured)
     picture, page = output_dir / "ranked_lists.png", output_dir / "report.html"
     pictures.draw_ranked_lists(picture, lists)
     shown = [query for query in pictured if judgement.top[query, 0] >= 0][:_LOOKS]
@@ -201,8 +191,8 @@ def evaluate(
     )
     experiment.write_text(page, report.html(result, lists, looks, points))
     descriptions = [model.schema.describe(query) for query in task.queries]
-    queries = comparison.Queries(descriptions, seen, judgement.per_query)
-    experiment.write_text(output_dir / "per_query.csv", comparison.as_csv(queries))
+    per_query = comparison.Queries(descriptions, seen, judgement.per_query)
+    experiment.write_text(output_dir / "per_query.csv", comparison.as_csv(per_query))
     experiment.write_json(output_dir / "metrics.json", result)
     print(table(result))
     print(f"Written: {output_dir / 'metrics.json'}, {page}, {picture}")
@@ -276,6 +266,33 @@ def _title(schema: Schema, query: np.ndarray) -> str:
     left_open = [name.replace("_", " ") for name in schema.group_names if name not in known]
     said = schema.describe(query, mention_absent=False)
     return f"{said}; open: {', '.join(left_open)}" if left_open else said
+
+
+def _ranked_lists(
+    schema: Schema,
+    retrieval_set: splits.RetrievalSet,
+    task: protocols.Task,
+    judgement: evaluation.Judgement,
+    seen: np.ndarray,
+    pictured: Sequence[int],
+) -> list[pictures.RankedList]:
+    """The best images of some queries, with what is right among them."""
+    positives_of = protocols.rows_of(task.positives)
+    lists = []
+    for query in pictured:
+        rows = [int(place) for place in judgement.top[query] if place >= 0]
+        positives = set(positives_of[query].tolist())
+        lists.append(
+            pictures.RankedList(
+                title=_title(schema, task.queries[query]),
+                novelty="seen" if seen[query] else "unseen",
+                images=[
+                    _ranked_image(retrieval_set, int(task.images[row]), row in positives)
+                    for row in rows
+                ],
+            )
+        )
+    return lists
 
 
 def _ranked_image(

@@ -58,6 +58,8 @@ def both_modalities(
     config: Config,
     searcher: Searcher,
     task: protocols.Task,
+    queries: np.ndarray,
+    gallery: np.ndarray,
     images: Sequence[bytes],
     label: np.ndarray,
     *,
@@ -70,7 +72,9 @@ def both_modalities(
         config: of the run.
         searcher: with the model.
         task: whose descriptions and gallery are compared.
-        images: the gallery, encoded.
+        queries: (Q, V) vectors of its descriptions.
+        gallery: (G, V) vectors of its images.
+        images: the same, encoded.
         label: (G,) category of each, -1 where nothing is known.
         step: of the model.
         before: step and variables from before the adversary.
@@ -84,23 +88,27 @@ def both_modalities(
     rows = np.sort(rng.permutation(known)[:_IMAGES])
     categories, first = np.unique(task.category, return_index=True)
     chosen = np.sort(rng.permutation(len(categories))[:_DESCRIPTIONS])
+    asked = first[chosen]
 
-    def look(searcher: Searcher) -> tuple[float, tuple[np.ndarray, np.ndarray] | None]:
-        of_images = searcher.images([images[row] for row in rows])[:, : searcher.width]
-        of_descriptions = searcher.descriptions(task.queries[first[chosen]])[:, : searcher.width]
+    def look(
+        of_images: np.ndarray, of_descriptions: np.ndarray
+    ) -> tuple[float, tuple[np.ndarray, np.ndarray] | None]:
+        pair = of_images[:, : searcher.width], of_descriptions[:, : searcher.width]
+        labels = label[rows], categories[chosen]
         return (
-            modalities.probe(
-                of_images, of_descriptions, label[rows], categories[chosen], seed=config.seed
-            ),
-            modalities.project(of_images, of_descriptions, seed=config.seed),
+            modalities.probe(*pair, *labels, seed=config.seed),
+            modalities.project(*pair, seed=config.seed),
         )
 
-    probe, points = look(searcher)
+    probe, points = look(gallery[rows], queries[asked])
     found: dict[str, Any] = {"probe": probe, "step": step, "before": None}
     shown = [(f"step {step:,}", points)]
     if before is not None:
         early_step, variables = before
-        early_probe, early_points = look(searcher.with_variables(variables))
+        early = searcher.with_variables(variables)
+        early_probe, early_points = look(
+            early.images([images[row] for row in rows]), early.descriptions(task.queries[asked])
+        )
         found["before"] = {"probe": early_probe, "step": early_step}
         shown = [
             (f"before the adversary, step {early_step:,}", early_points),

@@ -150,8 +150,11 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
             history.append(metrics)
             progress(step)
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
-            saves = evaluates or step % config.train.checkpoint_every_steps == 0
-            saves = saves or step == adversary_begins
+            saves = (
+                evaluates
+                or step % config.train.checkpoint_every_steps == 0
+                or step == adversary_begins
+            )
             if saves or step % config.train.log_every_steps == 0:
                 means = summarise(history, step)
                 writer.write_scalars(step, means)

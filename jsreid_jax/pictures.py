@@ -68,20 +68,17 @@ def overlay(pixels: np.ndarray, attention: np.ndarray) -> np.ndarray:
 def modalities_svg(panels: Sequence[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> bytes:
     """An SVG picture of points of images and of descriptions, one panel beside the other.
 
-    panels: title, and points (G, 2) of images and (Q, 2) of descriptions. The same arguments give
-    the same bytes.
+    panels: one or more of title, and points (G, 2) of images and (Q, 2) of descriptions. The same
+    arguments give the same bytes.
     """
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "modalities"}):
-        figure = Figure(figsize=(4.6 * max(len(panels), 1), 4.4), layout="constrained")
-        axes = figure.subplots(1, max(len(panels), 1), squeeze=False)[0]
-        for axis, (title, (images, descriptions)) in zip(axes, panels, strict=True):
-            axis.scatter(*images.T, s=6, color=_COLOURS[1], label="images", alpha=0.6)
-            axis.scatter(*descriptions.T, s=14, color=_COLOURS[2], marker="^", label="descriptions")
-            axis.set(title=title, xticks=[], yticks=[])
-        axes[0].legend(frameon=False)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="svg", metadata={"Date": None})
-    return picture.getvalue()
+    figure = Figure(figsize=(4.6 * len(panels), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, (images, descriptions)) in zip(axes, panels, strict=True):
+        axis.scatter(*images.T, s=6, color=_COLOURS[1], label="images", alpha=0.6)
+        axis.scatter(*descriptions.T, s=14, color=_COLOURS[2], marker="^", label="descriptions")
+        axis.set(title=title, xticks=[], yticks=[])
+    axes[0].legend(frameon=False)
+    return _svg(figure, "modalities")
 
 
 def draw_ranked_lists(file: Path, lists: Sequence[RankedList]) -> None:
@@ -125,21 +122,18 @@ def curves_svg(
 
     The same arguments give the same bytes.
     """
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
-            numbers = [np.nan if value is None else 100 * value for value in values]
-            if len(numbers) == len(x) and not np.isnan(numbers).all():
-                axes.plot(x, numbers, label=name, color=colour, marker="." if len(x) < 30 else "")
-        axes.set(title=title, xlabel=x_label, ylabel=f"{y_label} (%)", ylim=(0, 102))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(frameon=False)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="svg", metadata={"Date": None})
-    return picture.getvalue()
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
+        numbers = [np.nan if value is None else 100 * value for value in values]
+        if len(numbers) == len(x) and not np.isnan(numbers).all():
+            axes.plot(x, numbers, label=name, color=colour, marker="." if len(x) < 30 else "")
+    axes.set(title=title, xlabel=x_label, ylabel=f"{y_label} (%)", ylim=(0, 102))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(frameon=False)
+    return _svg(figure, title)
 
 
 def means_png(panels: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]]) -> bytes:
@@ -208,4 +202,12 @@ def training_curves_png(
 def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110, metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _svg(figure: Figure, salt: str) -> bytes:
+    """The bytes of an SVG with text as text; salt: of its ids, which would else be random."""
+    picture = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(picture, format="svg", metadata={"Date": None})
     return picture.getvalue()
