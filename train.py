@@ -169,7 +169,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
             if evaluates and validation is not None:
                 scores = experiment.validate(config, embedders, state.variables, validation)
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
-            checkpoints.save(step, state, meta | {"seconds": seconds}, scores)
+            told = {"seconds": seconds, "validation": scores}
+            checkpoints.save(step, state, meta | told, scores)
             since = time.monotonic()
         writer.close()
         best_step = checkpoints.best_step()
@@ -232,6 +233,7 @@ def resume(
     logging.info("Resuming from the checkpoint of step %d", step)
     stored = checkpoints.restore_meta(step)
     seconds = stored.pop("seconds", 0.0)
+    stored.pop("validation", None)
     if stored != meta:
         names = ", ".join(name for name in meta if stored.get(name) != meta[name])
         raise ModelError(

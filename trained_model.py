@@ -135,13 +135,17 @@ def read_set(model: Model, *, split: str, data_dir: str | None) -> splits.Retrie
 def choose_fusion_weight(model: Model) -> None:
     """Note in the description which weight the validation categories choose for a fused score.
 
-    A bundle brings it. A run that held out no categories takes the smallest, closest to the cosine.
+    A bundle brings it, and so does a checkpoint that training validated. A run that held out no
+    categories takes the smallest, closest to the cosine.
     """
     config, description = model.config, model.description
     if config.eval.score != "fused" or "fusion_weight" in description:
         return
     weights = config.eval.fusion_weights
-    description["fusion_weight"] = min(weights)
+    validated = description.get("validation") or {}
+    description["fusion_weight"] = validated.get("fusion_weight", min(weights))
+    if "fusion_weight" in validated:
+        return
     if len(weights) == 1:
         return
     if not config.data.validation_fraction:

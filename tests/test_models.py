@@ -137,6 +137,20 @@ def test_attention_pools_where_it_looks():
     np.testing.assert_allclose(pooled[0], values[flat.argmax(axis=1)], atol=1e-3)
 
 
+def test_attention_learns_where_a_group_is():
+    """A high score of a place draws its own group there, whatever the image shows, and no other."""
+    module = GuidedAttention(group_sizes=(2, 1), width=4)
+    feature_map = np.random.default_rng(0).normal(size=(1, 3, 2, 5)).astype(np.float32)
+    queries = np.ones((2, 4), np.float32)
+    variables = module.init(jax.random.key(0), feature_map, queries, train=False)
+    _, _, before = module.apply(variables, feature_map, queries, train=False)
+    place = variables["params"]["place"].at[1, 4].set(10.0)
+    moved = variables | {"params": variables["params"] | {"place": place}}
+    _, _, maps = module.apply(moved, feature_map, queries, train=False)
+    np.testing.assert_allclose(maps[0, 1].reshape(-1), np.eye(6)[4], atol=1e-6)
+    np.testing.assert_array_equal(maps[0, 0], before[0, 0])
+
+
 def test_an_unknown_group_leaves_no_trace(small):
     """The code 0 adds nothing: the token behind it can be anything."""
     embedder, variables = small

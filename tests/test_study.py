@@ -24,6 +24,7 @@ from configs import study_rendered
 from input_pipeline.errors import DataError
 from input_pipeline.whole_folder import only_writer
 from jsreid_jax import comparison
+from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.retrieval import MEANS
 from studies import results, running, tables
@@ -496,8 +497,13 @@ def test_the_debug_study_runs_and_is_not_repeated(root, tmp_path):
     evaluation = tmp_path / "studies" / "runs" / "joint" / "seed_1" / "eval_test_category"
     metrics = json.loads((evaluation / "metrics.json").read_text())["metrics"]
     fused = evaluation.parents[2] / "fused" / "seed_1" / "eval_test_category"
-    score = json.loads((fused / "metrics.json").read_text())["score"]
+    result = json.loads((fused / "metrics.json").read_text())
+    score = result["score"]
     assert score["kind"] == "fused" and score["fusion_weight"] in (0.003, 0.01, 0.03, 0.1)
+    # The weight is the one that training's validation chose; eval.py does not choose again.
+    checkpoints = Checkpoints(fused.parent / "checkpoints", read_only=True)
+    validated = checkpoints.restore_meta(result["step"])["validation"]
+    assert score["fusion_weight"] == validated["fusion_weight"]
     ours = summary["runs"]["joint"]["subsets"]["unseen"]
     assert ours["mAP"]["mean"] == pytest.approx(metrics["unseen"]["mAP"])
     assert ours["rank1"]["mean"] == pytest.approx(metrics["unseen"]["rank1"])
