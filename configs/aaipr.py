@@ -17,6 +17,6 @@ def get_config(preset: str = "") -> ConfigDict:
     """Two streams, guided attention, adversary."""
     config: Any = two_stream.get_config()
     config.model.attention = "guided"
-    config.losses.group_prediction = default.loss(1.0)
+    config.losses.group_prediction = default.loss(4.0)
     config.losses.adversary = default.loss(0.1, start_epoch=2, warmup_epochs=2)
     return default.with_presets(config, preset, "aaipr")

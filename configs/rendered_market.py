@@ -52,7 +52,8 @@ def get_config(preset: str = "") -> ConfigDict:
     losses.attribute_concept = default.loss(0.3)
     losses.adversary = default.loss(0.1, start_epoch=2, warmup_epochs=2)
     losses.consistency = default.loss(1.0)
-    losses.contrastive = default.loss(1.0)
+    # Little of it: with more, images and descriptions settle apart (docs/tuning.md).
+    losses.contrastive = default.loss(0.1)
     losses.group_prediction = default.loss(4.0)
     losses.attribute_head = default.loss(4.0)
     config.eval.score = "fused"
