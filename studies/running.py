@@ -113,8 +113,12 @@ def commands(run: Run) -> list[list[str]]:
 def _train_and_evaluate(run: Run, workdir: Path, *, stopped: Sequence[int], lock: int) -> str:
     """Nothing if all went well, else what went wrong."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    # Runs that differ in their seed compile the same programs: JAX keeps them here.
-    cache = {"JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute())}
+    # Runs that differ in their seed compile the same programs: JAX keeps them here, the many small
+    # ones too.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     for command in commands(run):
         start = run.log.stat().st_size if run.log.exists() else 0
         code = run_command(
