@@ -232,6 +232,7 @@ def resume(
         return 0, 0.0, state
     logging.info("Resuming from the checkpoint of step %d", step)
     stored = checkpoints.restore_meta(step)
+    # These tell of the checkpoint, all else of what it was trained on.
     seconds = stored.pop("seconds", 0.0)
     stored.pop("validation", None)
     if stored != meta:

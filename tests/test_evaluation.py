@@ -1,13 +1,26 @@
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 from games import make_batch, make_game, make_state
 
+from configs import default
 from input_pipeline import device_batches, pipeline
 from jsreid_jax import evaluation, parallel
 from jsreid_jax.protocols import Candidates, Task, create_task
+from trained_model import Model, choose_fusion_weight
+
+
+def test_the_fusion_weight_of_trainings_validation_is_not_chosen_again():
+    """There is neither data nor a network here to choose with."""
+    config: Any = default.get_config()
+    config.eval.score = "fused"
+    nothing: Any = None
+    description: dict[str, Any] = {"validation": {"mAP": 0.5, "fusion_weight": 0.03}}
+    choose_fusion_weight(Model(nothing, nothing, config, nothing, description))
+    assert description["fusion_weight"] == 0.03
 
 
 def test_padding_never_reaches_the_ranking():

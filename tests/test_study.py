@@ -500,7 +500,7 @@ def test_the_debug_study_runs_and_is_not_repeated(root, tmp_path):
     result = json.loads((fused / "metrics.json").read_text())
     score = result["score"]
     assert score["kind"] == "fused" and score["fusion_weight"] in (0.003, 0.01, 0.03, 0.1)
-    # The weight is the one that training's validation chose; eval.py does not choose again.
+    # The weight is the one that training's validation chose.
     checkpoints = Checkpoints(fused.parent / "checkpoints", read_only=True)
     validated = checkpoints.restore_meta(result["step"])["validation"]
     assert score["fusion_weight"] == validated["fusion_weight"]
