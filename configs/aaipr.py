@@ -1,7 +1,8 @@
 """The paper's method on the rendered default: joint space, attention, consistent adversary.
 
-Paper: Yin et al., arXiv 1712.01493 / IJCAI 2018 (AAIPR), losses 1 to 3 with guided attention; the
-stages of market1501.py in short: the adversary begins after a fifth of the run.
+Paper: Yin et al., arXiv 1712.01493 / IJCAI 2018 (AAIPR), losses 1 to 3 with guided attention, whose
+group prediction (loss 6) is ours; the stages of market1501.py in short: the adversary begins after
+a fifth of the run.
 Command: python train.py --config configs/aaipr.py --workdir runs/aaipr
 Score: see the README's study.
 """

@@ -91,7 +91,9 @@ def get_config(preset: str = "") -> ConfigDict:
     losses.consistency = loss(0.0)
     losses.contrastive = loss(0.0)
     losses.group_prediction = loss(0.0)
+    # The attribute head on images, and the same head on descriptions.
     losses.attribute_head = loss(0.0)
+    losses.description_head = loss(0.0)
     # Pairs scored by conditioned attention, for re-ranking.
     losses.conditioned = loss(0.0)
     # ASMR: ArcFace of images against all training descriptions, and distances of descriptions that

@@ -29,7 +29,8 @@ def get_config(preset: str = "") -> ConfigDict:
     losses.attribute_concept = default.loss(1.0, start_epoch=100)
     losses.consistency = default.loss(1.0, start_epoch=100)
     losses.group_prediction = default.loss(1.0)
-    losses.attribute_head = default.loss(1.0, start_epoch=100)
+    losses.attribute_head = default.loss(0.5, start_epoch=100)
+    losses.description_head = default.loss(0.5, start_epoch=100)
     losses.adversary = default.loss(0.1, start_epoch=200, warmup_epochs=5)
     config.optimizer.attribute_learning_rate = 1e-2
     # Falls to 1e-4 at the drop, which is where the discriminator begins.

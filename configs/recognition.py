@@ -1,7 +1,7 @@
 """Predict attributes, then search: the intuitive baseline of the paper (DeepMAR), rendered default.
 
 An image's score for a description is the log-likelihood of the description under the attributes
-that are recognised in the image; there is no joint space.
+that are recognised in the image; the joint space is not used, and descriptions teach nothing.
 Paper: Li et al., ACPR 2015 (DeepMAR), as the baseline of Yin et al., arXiv 1712.01493.
 Command: python train.py --config configs/recognition.py --workdir runs/recognition
 Score: see the README's study.

@@ -55,6 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
     # Little of it: with more, images and descriptions settle apart (docs/tuning.md).
     losses.contrastive = default.loss(0.1)
     losses.group_prediction = default.loss(4.0)
-    losses.attribute_head = default.loss(4.0)
+    losses.attribute_head = default.loss(2.0)
+    losses.description_head = default.loss(2.0)
     config.eval.score = "fused"
     return default.with_presets(config, preset, "rendered_market")

@@ -15,8 +15,11 @@ from configs import aaipr, default
 
 
 def get_config(preset: str = "") -> ConfigDict:
-    """aaipr.py with a synthesiser."""
+    """aaipr.py with the attribute head and a synthesiser."""
     config: Any = aaipr.get_config()
+    # SAL's, on both modalities; it also tells what the synthesiser made, and so must know images.
+    config.losses.attribute_head = default.loss(1.0)
+    config.losses.description_head = default.loss(1.0)
     config.losses.synthesis = default.loss(0.1, start_epoch=2, warmup_epochs=2)
     config.losses.cycle = default.loss(0.5, start_epoch=4, warmup_epochs=2)
     return default.with_presets(config, preset, "sal")

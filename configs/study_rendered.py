@@ -42,11 +42,19 @@ STUDIES = {
     ),
     "rq2": (
         "Attention",
-        "Does attention to attribute groups help?",
+        "Does attention to attribute groups help, also against the attributes that it is taught "
+        "without attention (aaipr_attribute_head)?",
         "aaipr_no_attention",
         (
             # The loss of the maps goes with them: without attention there is nothing to predict.
             run("aaipr_no_attention", "configs/aaipr.py", "model.attention=none"),
+            # What images learn of attributes without attention: all that a group prediction says.
+            run(
+                "aaipr_attribute_head",
+                "configs/aaipr.py",
+                "model.attention=none",
+                "losses.attribute_head.weight=4",
+            ),
             AAIPR,
             run(
                 "aaipr_conditioned",

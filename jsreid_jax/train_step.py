@@ -38,6 +38,7 @@ LOSS_NAMES = (
     "contrastive",
     "group_prediction",
     "attribute_head",
+    "description_head",
     "conditioned",
     "arc_face",
     "semantic_margin",
@@ -224,10 +225,11 @@ def embedder_losses(
             axis_name=options.axis_name,
         ),
         "group_prediction": group_prediction,
-        "attribute_head": 0.5
-        * (
-            losses.attribute_loss(embeddings.image_attribute_logits, batch.attributes)
-            + losses.attribute_loss(embeddings.attribute_attribute_logits, batch.description)
+        "attribute_head": losses.attribute_loss(
+            embeddings.image_attribute_logits, batch.attributes
+        ),
+        "description_head": losses.attribute_loss(
+            embeddings.attribute_attribute_logits, batch.description
         ),
         "conditioned": conditioned,
         "arc_face": arc_face,

@@ -171,8 +171,11 @@ def test_epochs_become_steps_once():
 
     alone, joint, adversarial = weights(999), weights(1000), weights(2100)
     assert alone["image_concept"] == joint["image_concept"] == 1.0
-    only_attributes = ("attribute_concept", "attribute_head", "consistency", "adversary")
-    assert [alone[name] for name in only_attributes] == [0.0] * 4
+    only_attributes = (
+        *("attribute_concept", "attribute_head", "description_head"),
+        *("consistency", "adversary"),
+    )
+    assert [alone[name] for name in only_attributes] == [0.0] * 5
     assert joint["attribute_concept"] == 1.0
     assert joint["adversary"] == 0.0
     assert adversarial["adversary"] == pytest.approx(config.losses.adversary.weight)

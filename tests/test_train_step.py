@@ -285,6 +285,10 @@ def test_the_cycle_teaches_both_streams_of_unseen_people(synthesising):
     options = make_options(silent | {"cycle": 1.0}, axis_name=None)
     parts = moved_parts(game, options, state, batch)
     assert parts == {"synthesiser", "image_stream", "attribute_stream", "attribute_head"}
+    # Not by way of the running statistics, which the images of the batch have just updated.
+    moved, _ = one_step(game, options, state, batch)
+    after, before = (s.embedder.params["image_stream"] for s in (moved, state))
+    assert trees_equal(after["backbone"], before["backbone"])
 
 
 def test_what_is_synthesised_is_a_function_of_seed_and_step(synthesising):

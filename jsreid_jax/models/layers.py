@@ -11,9 +11,27 @@ import jax.numpy as jnp
 from jsreid_jax.types import Array
 
 
-def batch_norm(*, axis_name: str | None, dtype: Any, name: str | None = None) -> nn.BatchNorm:
+class BatchNorm(nn.BatchNorm):
+    """BatchNorm whose running statistics are constants to whoever uses them in the same pass.
+
+    flax's own would pull the gradient of what goes through with running statistics into the batch
+    that has just updated them.
+    """
+
+    @nn.compact
+    def __call__(self, x: Array, use_running_average: bool | None = None, **options: Any) -> Array:
+        """Normalise x: (B, ..., C)."""
+        y = super().__call__(x, use_running_average, **options)
+        if not use_running_average and self.is_mutable_collection("batch_stats"):
+            for name in ("mean", "var"):
+                value = self.get_variable("batch_stats", name)
+                self.put_variable("batch_stats", name, jax.lax.stop_gradient(value))
+        return y
+
+
+def batch_norm(*, axis_name: str | None, dtype: Any, name: str | None = None) -> BatchNorm:
     """BatchNorm whose batch statistics are averaged over the device axis (None: one device)."""
-    return nn.BatchNorm(axis_name=axis_name, momentum=0.9, dtype=dtype, name=name)
+    return BatchNorm(axis_name=axis_name, momentum=0.9, dtype=dtype, name=name)
 
 
 class Conv(nn.Module):
