@@ -230,7 +230,13 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
     searcher = Searcher(model)
     [query] = searcher.descriptions(description[None])
     scores = searcher.images(retrieval_set.images) @ query
-    best = np.argsort(-scores, kind="stable")[:top].tolist()
+    best = np.argsort(-scores, kind="stable")[: max(top, model.config.eval.rerank)]
+    if rerank := min(model.config.eval.rerank, len(best)):
+        second_look = searcher.second_look(description[None], retrieval_set.images)
+        [again] = second_look(best[None, :rerank], scores[best][None, :rerank])
+        order = np.argsort(-again, kind="stable")
+        best[:rerank], scores[best[:rerank]] = best[order], again
+    best = best[:top].tolist()
     right, undecided = protocols.match(description[None], retrieval_set.attributes[best])
     verdict: dict[int, bool | None] = dict.fromkeys(range(len(best)), False)
     verdict |= dict.fromkeys(right.gallery.tolist(), True)

@@ -13,17 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+import config_check
 from configs import default
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
-from input_pipeline.datasets.listing import PETA_SPLITS
-from input_pipeline.datasets.load import BUILDERS
 from input_pipeline.datasets.records import DataSet
-from jsreid_jax import evaluation, losses, optimizers, parallel, protocols, retrieval
+from jsreid_jax import evaluation, optimizers, parallel, protocols, retrieval
 from jsreid_jax.errors import ModelError
-from jsreid_jax.models.backbones import BACKBONES, num_stages
-from jsreid_jax.models.discriminator import CONDITIONING, Discriminator
-from jsreid_jax.models.image_stream import ATTENTION
+from jsreid_jax.models.discriminator import Discriminator
 from jsreid_jax.models.joint_embedder import JointEmbedder
 from jsreid_jax.train_state import Game
 from jsreid_jax.train_step import LOSS_NAMES, StepOptions
@@ -76,107 +73,6 @@ def load_data(config: Config, data_dir: str | None = None) -> DataSet:
 def image_size(config: Config) -> tuple[int, int]:
     """(H, W)."""
     return config.data.image_height, config.data.image_width
-
-
-def check_config(config: Config) -> None:
-    """Raise ModelError for a field whose value cannot be meant; asked before anything is done."""
-    choices = {
-        "data.name": tuple(BUILDERS),
-        "data.peta_split": PETA_SPLITS,
-        "eval.protocol": protocols.PROTOCOLS,
-        "eval.score": evaluation.SCORES,
-        "model.backbone": BACKBONES,
-        "model.attention": ATTENTION,
-        "model.last_stride": (1, 2),
-        "model.dtype": ("float32", "bfloat16"),
-        "losses.generator": losses.GENERATORS,
-        "losses.discriminator_conditioning": CONDITIONING,
-        "optimizer.name": optimizers.NAMES,
-        "optimizer.schedule": optimizers.SCHEDULES,
-    }
-    for field, known in choices.items():
-        section, name = field.split(".")
-        if config[section][name] not in known:
-            raise ModelError(
-                f"config.{field} is {config[section][name]!r}, expected one of "
-                f"{', '.join(map(str, known))}"
-            )
-    at_least_one = (
-        *("data.image_height", "data.image_width", "losses.discriminator_steps"),
-        *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
-        *("train.checkpoint_every_steps", "eval.batch_size", "eval.block_size"),
-        *("model.attention_width", "model.attention_stage"),
-        *("eval.pictured_queries", "eval.pictured_images"),
-    )
-    for field in at_least_one:
-        section, name = field.split(".")
-        if config[section][name] < 1:
-            raise ModelError(f"config.{field} is {config[section][name]}, expected 1 or more")
-    at_least_zero = (
-        *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
-        *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
-        *("optimizer.warmup_epochs", "optimizer.clip_norm", "optimizer.freeze_backbone_epochs"),
-        *("losses.gradient_penalty", "eval.rerank"),
-        *("data.brightness", "data.contrast"),
-    )
-    for field in at_least_zero:
-        section, name = field.split(".")
-        if config[section][name] < 0:
-            raise ModelError(f"config.{field} is {config[section][name]}, expected 0 or more")
-    for field in ("losses.label_smoothing", "train.average_decay"):
-        section, name = field.split(".")
-        if not 0 <= config[section][name] < 1:
-            raise ModelError(
-                f"config.{field} is {config[section][name]}, expected a share from 0, less than 1"
-            )
-    if not config.eval.fusion_weights or min(config.eval.fusion_weights) < 0:
-        raise ModelError(
-            f"config.eval.fusion_weights is {tuple(config.eval.fusion_weights)}, expected one or "
-            "more numbers from 0 on"
-        )
-    stages = num_stages(config.model.backbone)
-    if config.model.attention_stage > stages:
-        raise ModelError(
-            f"config.model.attention_stage is {config.model.attention_stage}, but "
-            f"{config.model.backbone} has {stages} stages, expected 1 (the last) to {stages}"
-        )
-    is_conditioned = "conditioned" in config.model.attention
-    for field, is_used in (
-        ("losses.conditioned.weight", config.losses.conditioned.weight > 0),
-        ("eval.rerank", config.eval.rerank > 0),
-    ):
-        if is_used and not is_conditioned:
-            raise ModelError(
-                f"config.{field} is set, but config.model.attention is "
-                f"{config.model.attention!r}, expected conditioned or guided+conditioned with it"
-            )
-    if config.losses.cycle.weight > 0 and not config.losses.synthesis.weight > 0:
-        raise ModelError(
-            "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "
-            "both or none: the cycle is of what the synthesiser makes"
-        )
-    for name in ("description_dropout", "flip", "crop", "erase"):
-        if not 0 <= config.data[name] <= 1:
-            raise ModelError(
-                f"config.data.{name} is {config.data[name]}, expected a share from 0 to 1"
-            )
-    for name in ("seed", "num_cpu_devices"):
-        if not 0 <= config[name] < 2**31:
-            raise ModelError(
-                f"config.{name} is {config[name]}, expected a number from 0 to 2^31 - 1"
-            )
-    for field in ("train.eval_every_epochs", "losses.temperature"):
-        section, name = field.split(".")
-        if not config[section][name] > 0:
-            raise ModelError(f"config.{field} is {config[section][name]}, expected more than 0")
-    if not config.data.dir:
-        raise ModelError("config.data.dir is empty, expected the folder of the data set")
-    widths = tuple(config.model.projection_widths), tuple(config.model.attribute_widths)
-    if not all(len(w) >= 2 and min(w) >= 1 for w in widths) or widths[0][-1] != widths[1][-1]:
-        raise ModelError(
-            f"config.model.projection_widths is {widths[0]} and config.model.attribute_widths "
-            f"{widths[1]}, expected two or more widths each, both ending in the embedding width"
-        )
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
@@ -330,7 +226,7 @@ def score_pairs(
     """(Q, R) scores by conditioned attention, added to what the first ranking says.
 
     Keeps the attention's memory of every image that is among the best of any query, in float16:
-    h * w * 4 * attention_width bytes of each (64 KiB at 128x64 and a width of 64).
+    h * w * 4 * attention_width bytes of each (32 KiB at 128x64 and a width of 64).
 
     Args:
         config: of the model.
@@ -511,7 +407,7 @@ def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
             f"{source}: is not a config of this version ({str(error).split('. ')[0]}); expected "
             "the fields of configs/default.py, use the version that wrote it"
         ) from error
-    check_config(config)
+    config_check.check_config(config)
     return config
 
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import config_flags
 
 import command_line
+import config_check
 import experiment
 from experiment import Config
 from input_pipeline import device_batches, pipeline, preprocessing, splits
@@ -36,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     """Command line of training."""
     del argv
     workdir = Path(str(_WORKDIR.value))
-    experiment.check_config(_CONFIG.value)
+    config_check.check_config(_CONFIG.value)
     experiment.check_workdir(_CONFIG.value, workdir)
     finished = workdir / "finished.json"
     if finished.exists():
@@ -182,35 +184,44 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
 
 
 class GameWatch:
-    """Notices when the adversarial game has collapsed: nothing to learn for one side, for long."""
+    """Notices when an adversarial game has collapsed: nothing to learn for one side, for long."""
 
     STEPS = 200
+    # By metric of its accuracy: the weight of the loss that plays against it, and what it is.
+    DISCRIMINATORS = {  # noqa: RUF012
+        "discriminator_accuracy": ("adversary", "discriminator"),
+        "feature_discriminator_accuracy": ("synthesis", "discriminator of made features"),
+    }
     # Accuracies of the discriminator that teach the other side nothing: it guesses, or never errs.
     GUESSES, NEVER_ERRS = (0.48, 0.52), 0.995
 
     def __init__(self):
-        self._steps: dict[str, int] = {"guesses": 0, "never errs": 0}
+        self._steps: Counter[tuple[str, str]] = Counter()
 
     def see(self, means: dict[str, float], steps: int) -> str:
         """A sentence if the last `steps`, with these means, complete STEPS of collapse."""
-        accuracy = means.get("train/discriminator_accuracy", 0.0)
-        is_played = means["train/adversary_weight"] > 0
         low, high = self.GUESSES
-        now: dict[str, bool] = {
-            "guesses": low <= accuracy <= high,
-            "never errs": accuracy >= self.NEVER_ERRS,
-        }
-        for state, holds in now.items():
-            before = self._steps[state]
-            self._steps[state] = before + steps if holds and is_played else 0
-            if before < self.STEPS <= self._steps[state]:
-                return (
-                    f"the discriminator {state} (accuracy {accuracy:.3f}) for {self.STEPS} steps "
-                    "and more: the adversary teaches nothing; change "
-                    "config.losses.adversary.weight, config.optimizer.discriminator_learning_rate "
-                    "or config.losses.gradient_penalty"
-                )
-        return ""
+        sentences = []
+        for metric, (loss, name) in self.DISCRIMINATORS.items():
+            if f"train/{metric}" not in means:
+                continue
+            accuracy = means[f"train/{metric}"]
+            is_played = means[f"train/{loss}_weight"] > 0
+            now: dict[str, bool] = {
+                "guesses": low <= accuracy <= high,
+                "never errs": accuracy >= self.NEVER_ERRS,
+            }
+            for state, holds in now.items():
+                before = self._steps[metric, state]
+                self._steps[metric, state] = before + steps if holds and is_played else 0
+                if before < self.STEPS <= self._steps[metric, state]:
+                    sentences.append(
+                        f"the {name} {state} (accuracy {accuracy:.3f}) for {self.STEPS} steps and "
+                        f"more: it teaches nothing; change config.losses.{loss}.weight, "
+                        "config.optimizer.discriminator_learning_rate or "
+                        "config.losses.gradient_penalty"
+                    )
+        return "; ".join(sentences)
 
 
 def resume(

@@ -58,7 +58,8 @@ def from_csv(text: str, *, source: object) -> Queries:
             descriptions=[row["description"] for row in rows],
             seen=np.array([bool(int(row["seen"])) for row in rows], bool),
             per_query={
-                name: np.array([float(row[name] or "nan") for row in rows]) for name in MEANS
+                name: np.array([_number(row[name], line) for line, row in enumerate(rows, 2)])
+                for name in MEANS
             },
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -66,6 +67,13 @@ def from_csv(text: str, *, source: object) -> Queries:
             f"{source}: does not read as the table of queries of this version "
             f"({' '.join(str(error).split())}); expected what eval.py wrote, evaluate again"
         ) from error
+
+
+def _number(cell: str | None, line: int) -> float:
+    """An empty cell is NaN; one that is not there is the end of a table that was cut short."""
+    if cell is None:
+        raise ValueError(f"line {line} is cut short")
+    return float(cell or "nan")
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

@@ -101,6 +101,11 @@ def discriminate_features(game: Game, params: PyTree, features: Array, descripti
     )
 
 
+def _accuracy(real: Array, made: Array) -> Array:
+    """Share of right answers of a discriminator with these logits, both sides counted alike."""
+    return 0.5 * ((real > 0).mean() + (made <= 0).mean())
+
+
 def update_discriminator(
     game: Game,
     player: Player,
@@ -123,13 +128,13 @@ def update_discriminator(
         options: how the game is played.
 
     Returns:
-        The discriminator after, and its loss and accuracy before the step.
+        The discriminator after, and its loss and accuracies before the step.
     """
 
     def loss_fn(params):
         judge = functools.partial(discriminate, game, params, label=batch.label)
         image_logits, attribute_logits = judge(embeddings.image), judge(embeddings.attribute)
-        correct = 0.5 * ((image_logits > 0).mean() + (attribute_logits <= 0).mean())
+        accuracy = {"discriminator_accuracy": _accuracy(image_logits, attribute_logits)}
         loss = losses.discriminator_loss(
             image_logits, attribute_logits, smoothing=options.label_smoothing
         )
@@ -139,18 +144,16 @@ def update_discriminator(
         if embeddings.synthesis is not None:
             made = embeddings.synthesis
             judge_features = functools.partial(discriminate_features, game, params)
-            loss = loss + losses.discriminator_loss(
-                judge_features(made.real, batch.description),
-                judge_features(made.seen, batch.description),
-                smoothing=options.label_smoothing,
-            )
-        return loss, correct
+            real, seen = (judge_features(x, batch.description) for x in (made.real, made.seen))
+            accuracy["feature_discriminator_accuracy"] = _accuracy(real, seen)
+            loss = loss + losses.discriminator_loss(real, seen, smoothing=options.label_smoothing)
+        return loss, accuracy
 
     (loss, accuracy), gradient = jax.value_and_grad(loss_fn, has_aux=True)(player.params)
     gradient = _mean_over_devices(gradient, options.axis_name)
     updated = descend(game.discriminator_optimizer, player, gradient, rate)
     updated = jax.tree.map(lambda new, old: jnp.where(active, new, old), updated, player)
-    return updated, {"discriminator_loss": loss, "discriminator_accuracy": accuracy}
+    return updated, {"discriminator_loss": loss} | accuracy
 
 
 def synthesis_losses(
@@ -355,6 +358,8 @@ def train_step(
             options=options,
         )
     metrics = metrics | {"adversary_weight": weights["adversary"]}
+    if game.embedder.has_synthesiser:
+        metrics["synthesis_weight"] = weights["synthesis"]
     embedder, embedder_metrics = update_embedder(
         game,
         state.embedder,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import command_line
+import config_check
 import experiment
 from experiment import Config
 from jsreid_jax import protocols
@@ -67,7 +68,7 @@ def plan(config: Config, workdir: Path) -> list[Run]:
             overrides = tuple({o.partition("=")[0]: o for o in given}.values())
             try:
                 run_config = command_line.load_config(entry["config"], overrides)
-                experiment.check_config(run_config)
+                config_check.check_config(run_config)
             except ModelError as error:
                 raise ModelError(f"run {entry['name']}: {error}") from error
             runs.append(

@@ -62,8 +62,14 @@ def read_result(run: Run) -> Result | None:
             f"{metrics} and {finished}: do not read as what train.py and eval.py write "
             f"({error}); remove the first to evaluate again"
         ) from error
+    queries = comparison.from_csv(text, source=table)
+    if len(queries.seen) != evaluated.get("queries"):
+        raise ModelError(
+            f"{table}: holds {len(queries.seen)} queries, but {metrics.name} beside it tells of "
+            f"{evaluated.get('queries')}; remove both to evaluate again"
+        )
     return Result(
-        queries=comparison.from_csv(text, source=table),
+        queries=queries,
         gallery=gallery,
         average_precision=average_precision,
         seconds=seconds,

@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 from pictures_of_noise import noise_crop, noise_jpeg
 
+import config_check
 import experiment
 from configs import (
     aaipr,
@@ -22,6 +23,7 @@ from configs import (
     recognition,
     rendered_market,
     sal,
+    study_rendered,
     two_stream,
 )
 from input_pipeline import pipeline, preprocessing, splits
@@ -121,7 +123,7 @@ def test_debug_reads_a_look_alike_of_its_benchmark(name, tmp_path, monkeypatch):
     monkeypatch.setattr(render, "render_crop", noise_crop)
     monkeypatch.setattr(render, "render_jpeg", noise_jpeg)
     config: Any = MODULES[name].get_config("debug")
-    experiment.check_config(config)
+    config_check.check_config(config)
     config.data.dir = str(tmp_path / "data")
     data = splits.load_data(config.data)
     assert data.listing.reader == config.data.name and data.listing.is_rendered
@@ -158,7 +160,7 @@ def test_attention_looks_at_a_stage_that_there_is(stage, expected):
     config: Any = rendered_market.get_config("debug")
     config.model.attention_stage = stage
     with pytest.raises(ModelError, match=f"attention_stage is {stage}, .*expected {expected}"):
-        experiment.check_config(config)
+        config_check.check_config(config)
 
 
 def test_epochs_become_steps_once():
@@ -198,7 +200,7 @@ def test_a_value_that_is_no_choice_is_named(section, field, value):
     config = rendered_market.get_config("debug")
     config[section][field] = value
     with pytest.raises(ModelError, match=rf"config\.{section}\.{field} is {value!r}, expected one"):
-        experiment.check_config(config)
+        config_check.check_config(config)
 
 
 def test_differences_between_configs_are_named():
@@ -219,7 +221,7 @@ def test_numbers_and_widths_that_cannot_be_meant_are_named():
         section, name = field.split(".")
         config[section][name] = value
         with pytest.raises(ModelError, match=rf"config\.{field} is {value}, expected 1 or more"):
-            experiment.check_config(config)
+            config_check.check_config(config)
     for field, value, sentence in [
         ("optimizer.image_learning_rate", -1.0, "expected 0 or more"),
         ("train.eval_every_epochs", 0.0, "expected more than 0"),
@@ -229,15 +231,47 @@ def test_numbers_and_widths_that_cannot_be_meant_are_named():
         section, name = field.split(".")
         config[section][name] = value
         with pytest.raises(ModelError, match=rf"config\.{field} is .*{sentence}"):
-            experiment.check_config(config)
+            config_check.check_config(config)
     config = rendered_market.get_config("debug")
     config.seed = -1
     with pytest.raises(ModelError, match=r"config\.seed is -1"):
-        experiment.check_config(config)
+        config_check.check_config(config)
     config = rendered_market.get_config("debug")
     config.model.projection_widths = (32, 8)
     with pytest.raises(ModelError, match="both ending in the embedding width"):
-        experiment.check_config(config)
+        config_check.check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"eval.rerank": 10}, "eval.rerank is set, but config.model.attention is 'guided'"),
+        (
+            {"eval.rerank": 10, "model.attention": "guided+conditioned"},
+            "losses.conditioned.weight is 0, expected more: attention that was never trained",
+        ),
+        ({"losses.group_prediction.weight": 0.0}, "losses.group_prediction.weight is 0"),
+        (
+            {"losses.attribute_head.weight": 0.0, "model.attention": "none"},
+            "eval.score is 'fused', but config.losses.attribute_head.weight is 0",
+        ),
+        ({"losses.cycle.weight": 1.0}, "losses.synthesis.weight is 0"),
+        ({"eval.fusion_weights": ("small",)}, "fusion_weights is .*, expected numbers"),
+        ({"eval.fusion_weights": (-1.0,)}, "expected one or more numbers from 0 on"),
+        ({"optimizer.drop_epochs": ("half",)}, "drop_epochs is .*, expected numbers"),
+    ],
+)
+def test_fields_that_do_not_fit_together_are_named(fields, sentence):
+    config: Any = rendered_market.get_config("debug")
+    with config.ignore_type():
+        config.update_from_flattened_dict(fields)
+    with pytest.raises(ModelError, match=sentence):
+        config_check.check_config(config)
+
+
+def test_a_study_is_no_config_of_a_run():
+    with pytest.raises(ModelError, match=r"has no field data.*a study is for study\.py"):
+        config_check.check_config(study_rendered.get_config())
 
 
 def test_a_stored_config_may_be_older_but_not_strange(tmp_path):

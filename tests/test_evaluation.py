@@ -1,11 +1,13 @@
 import dataclasses
 from typing import Any
 
+import cv2
 import jax
 import numpy as np
 import pytest
-from games import make_batch, make_game, make_state
+from games import GROUP_SIZES, IMAGE_SIZE, make_batch, make_game, make_state
 
+import experiment
 from configs import default
 from input_pipeline import device_batches, pipeline
 from jsreid_jax import evaluation, parallel
@@ -40,6 +42,41 @@ def test_padding_never_reaches_the_ranking():
     expected = game.embedder.apply(variables, images, method="embed_images")
     assert got.shape == (19, 8)
     np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_pairs_are_scored_again_as_one_by_one():
+    """More queries than devices divide, and one with fewer images than are looked at."""
+    game = make_game(attention="guided+conditioned")
+    variables = make_state(game).variables
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (7, *IMAGE_SIZE, 3), np.uint8)
+    images = [cv2.imencode(".png", image)[1].tobytes() for image in pixels]
+    config: Any = default.get_config()
+    config.data.image_height, config.data.image_width = IMAGE_SIZE
+    config.eval.batch_size = 8
+    descriptions = rng.choice([-1, 0, 1], (11, sum(GROUP_SIZES))).astype(np.int8)
+    best = np.stack([rng.permutation(7)[:3] for _ in descriptions])
+    best[4, 2] = -1
+    scores = rng.normal(size=best.shape)
+    got = experiment.score_pairs(
+        config,
+        evaluation.Embedders(game.embedder, mirror=False),
+        parallel.replicate(variables),
+        descriptions,
+        images,
+        best,
+        np.where(best < 0, -np.inf, scores),
+    )
+    [batch] = pipeline.image_batches(images, batch_size=7, image_size=IMAGE_SIZE)
+    apply: Any = game.embedder.apply
+    memory = apply(variables, batch["image"], method="image_memory")
+    alone = np.asarray(
+        apply(variables, descriptions.astype(np.float32), memory, method="score_pairs")
+    )
+    expected = np.take_along_axis(alone, np.maximum(best, 0), axis=1) + scores / 0.2
+    is_there = best >= 0
+    np.testing.assert_allclose(got[is_there], expected[is_there], atol=2e-3)
+    assert np.isfinite(got).all() and np.ptp(alone) > 0.1
 
 
 def test_mirrored_images_embed_alike():

@@ -275,6 +275,12 @@ def test_a_collapsed_game_is_warned_of_once():
     assert "guesses" in see(0.5)
     assert [see(1.0, weight=0.0) for _ in range(5)] == [""] * 5
 
+    features = {"train/feature_discriminator_accuracy": 1.0, "train/synthesis_weight": 1.0}
+    both = features | {"train/discriminator_accuracy": 0.8, "train/adversary_weight": 1.0}
+    assert watch.see(both, 100) == ""
+    assert "of made features never errs" in (said := watch.see(both, 100))
+    assert "config.losses.synthesis.weight" in said
+
 
 def test_another_config_in_the_workdir_is_refused(root, trained, data):
     before = (trained / "config.json").read_bytes()

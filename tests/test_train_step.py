@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from games import make_batch, make_game, make_options, make_state, per_device
 
-from jsreid_jax import parallel
+from jsreid_jax import losses, parallel
 from jsreid_jax.train_step import train_step
 
 
@@ -175,8 +175,6 @@ def test_only_the_generator_gets_the_adversarial_gradient(
 
 def test_the_embedder_plays_against_the_updated_discriminator(lone):
     """The generator's loss that the step reports is of the discriminator after its own update."""
-    from jsreid_jax import losses
-
     game, state, batch = lone
     moved, metrics = one_step(game, make_options(axis_name=None), state, batch)
     embeddings, _ = game.embedder.apply(
@@ -277,6 +275,9 @@ def test_the_synthesis_teaches_the_synthesiser_alone(synthesising):
     assert not trees_equal(
         moved.discriminator.params["feature_mlp"], state.discriminator.params["feature_mlp"]
     )
+    _, metrics = one_step(game, options, state, batch)
+    assert 0.0 <= float(metrics["feature_discriminator_accuracy"]) <= 1.0
+    assert float(metrics["synthesis_weight"]) == 1.0
 
 
 def test_the_cycle_teaches_both_streams_of_unseen_people(synthesising):
@@ -314,14 +315,20 @@ def test_asmr_learns_its_group_weights(lone):
 def test_the_average_follows_the_parameters():
     game = make_game(axis_name=None, keeps_average=True)
     state, batch = make_state(game), make_batch(0)
-    options = make_options(axis_name=None, average_decay=0.05)
-    first, _ = one_step(game, options, state, batch)
-
-    def expected(old, new):
-        return 0.05 * old + 0.95 * new
-
-    wanted = jax.tree.map(expected, state.average, first.embedder.params)
-    assert largest_difference(first.average, wanted) < 1e-6
+    # At first the average is of the few steps that there are, whatever the decay: 1/10, 2/11.
+    for decay, decays in [(0.05, (0.05, 0.05)), (0.9, (0.1, 2 / 11))]:
+        options = make_options(axis_name=None, average_decay=decay)
+        before = state
+        for used in decays:
+            after, _ = one_step(game, options, before, batch)
+            wanted = jax.tree.map(
+                lambda old, new, used=used: used * old + (1 - used) * new,
+                before.average,
+                after.embedder.params,
+            )
+            assert largest_difference(after.average, wanted) < 1e-6
+            before = after
+    first = before
     assert trees_equal(first.variables["params"], first.average)
     assert not trees_equal(first.average, first.embedder.params)
     assert make_state(make_game(axis_name=None)).average is None
@@ -347,11 +354,29 @@ def test_a_resting_backbone_learns_later(lone):
 
 def test_a_penalty_holds_the_discriminator_back(lone):
     game, state, batch = lone
-    free, _ = one_step(game, make_options(axis_name=None), state, batch)
-    held, _ = one_step(game, make_options(axis_name=None, gradient_penalty=50.0), state, batch)
-    smooth, _ = one_step(game, make_options(axis_name=None, label_smoothing=0.2), state, batch)
-    for other in (held, smooth):
-        assert not trees_equal(other.discriminator.params, free.discriminator.params)
+    # Small steps: one of the penalty's gradient must not overshoot.
+    make = functools.partial(make_options, axis_name=None, discriminator_rate=lambda step: 1e-3)
+    free, _ = one_step(game, make(), state, batch)
+    held, _ = one_step(game, make(gradient_penalty=20.0), state, batch)
+    smooth, _ = one_step(game, make(label_smoothing=0.2), state, batch)
+    image = game.embedder.apply(
+        {"params": state.embedder.params, "batch_stats": state.batch_stats},
+        batch.image,
+        method="embed_images",
+    )
+
+    def judge(params, rows):
+        return game.discriminator.apply({"params": params}, rows, batch.label)
+
+    def steepness(moved):
+        params = moved.discriminator.params
+        return float(losses.gradient_penalty(functools.partial(judge, params), image))
+
+    def confidence(moved):
+        return float(judge(moved.discriminator.params, image).mean())
+
+    assert steepness(held) < 0.9 * steepness(free)
+    assert confidence(smooth) < confidence(free)
 
 
 def test_every_loss_runs_on_eight_devices_as_replicas():

@@ -1,0 +1,179 @@
+"""Whether a config can be meant: asked before anything is done, so a slip costs no training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import default
+from input_pipeline.datasets.listing import PETA_SPLITS
+from input_pipeline.datasets.load import BUILDERS
+from jsreid_jax import evaluation, losses, optimizers, protocols
+from jsreid_jax.errors import ModelError
+from jsreid_jax.models.backbones import BACKBONES, num_stages
+from jsreid_jax.models.discriminator import CONDITIONING
+from jsreid_jax.models.image_stream import ATTENTION
+
+CHOICES = {
+    "data.name": tuple(BUILDERS),
+    "data.peta_split": PETA_SPLITS,
+    "eval.protocol": protocols.PROTOCOLS,
+    "eval.score": evaluation.SCORES,
+    "model.backbone": BACKBONES,
+    "model.attention": ATTENTION,
+    "model.last_stride": (1, 2),
+    "model.dtype": ("float32", "bfloat16"),
+    "losses.generator": losses.GENERATORS,
+    "losses.discriminator_conditioning": CONDITIONING,
+    "optimizer.name": optimizers.NAMES,
+    "optimizer.schedule": optimizers.SCHEDULES,
+}
+
+# What is expected, as a sentence says it; the test; the fields.
+RANGES = (
+    (
+        "1 or more",
+        lambda value: value >= 1,
+        (
+            *("data.image_height", "data.image_width", "losses.discriminator_steps"),
+            *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
+            *("train.checkpoint_every_steps", "eval.batch_size", "eval.block_size"),
+            *("model.attention_width", "model.attention_stage"),
+            *("eval.pictured_queries", "eval.pictured_images"),
+        ),
+    ),
+    (
+        "0 or more",
+        lambda value: value >= 0,
+        (
+            *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
+            *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
+            *("optimizer.warmup_epochs", "optimizer.clip_norm", "optimizer.freeze_backbone_epochs"),
+            *("losses.gradient_penalty", "eval.rerank"),
+            *("data.brightness", "data.contrast"),
+        ),
+    ),
+    (
+        "more than 0",
+        lambda value: value > 0,
+        ("train.eval_every_epochs", "losses.temperature"),
+    ),
+    (
+        "a share from 0, less than 1",
+        lambda value: 0 <= value < 1,
+        ("losses.label_smoothing", "train.average_decay"),
+    ),
+    (
+        "a share from 0 to 1",
+        lambda value: 0 <= value <= 1,
+        ("data.description_dropout", "data.flip", "data.crop", "data.erase"),
+    ),
+    (
+        "a number from 0 to 2^31 - 1",
+        lambda value: 0 <= value < 2**31,
+        ("seed", "num_cpu_devices"),
+    ),
+)
+
+# Tuples, of which flags check no element.
+NUMBERS = (
+    *("optimizer.drop_epochs", "eval.fusion_weights"),
+    *("model.projection_widths", "model.attribute_widths"),
+)
+
+
+def check_config(config: Any) -> None:
+    """Raise ModelError for a field whose value cannot be meant, alone or with the others."""
+    missing = [name for name in _fields(default.get_config()) if name not in set(_fields(config))]
+    if missing:
+        raise ModelError(
+            f"--config has no field {missing[0]} ({len(missing)} fields are missing), expected all "
+            "of configs/default.py: begin yours with its get_config() (a study is for study.py)"
+        )
+    for field, known in CHOICES.items():
+        if (value := _value(config, field)) not in known:
+            raise ModelError(
+                f"config.{field} is {value!r}, expected one of {', '.join(map(str, known))}"
+            )
+    for expected, holds, fields in RANGES:
+        for field in fields:
+            if not holds(value := _value(config, field)):
+                raise ModelError(f"config.{field} is {value}, expected {expected}")
+    for field in NUMBERS:
+        values = tuple(_value(config, field))
+        if not all(isinstance(value, (int, float)) for value in values):
+            raise ModelError(f"config.{field} is {values}, expected numbers")
+    if not config.eval.fusion_weights or min(config.eval.fusion_weights) < 0:
+        raise ModelError(
+            f"config.eval.fusion_weights is {tuple(config.eval.fusion_weights)}, expected one or "
+            "more numbers from 0 on"
+        )
+    if not config.data.dir:
+        raise ModelError("config.data.dir is empty, expected the folder of the data set")
+    _check_networks(config.model)
+    _check_attention_and_scores(config)
+    if config.losses.cycle.weight > 0 and not config.losses.synthesis.weight > 0:
+        raise ModelError(
+            "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "
+            "both or none: the cycle is of what the synthesiser makes"
+        )
+
+
+def _check_networks(model: Any) -> None:
+    """Stages and widths that fit."""
+    stages = num_stages(model.backbone)
+    if model.attention_stage > stages:
+        raise ModelError(
+            f"config.model.attention_stage is {model.attention_stage}, but {model.backbone} has "
+            f"{stages} stages, expected 1 (the last) to {stages}"
+        )
+    widths = tuple(model.projection_widths), tuple(model.attribute_widths)
+    if not all(len(w) >= 2 and min(w) >= 1 for w in widths) or widths[0][-1] != widths[1][-1]:
+        raise ModelError(
+            f"config.model.projection_widths is {widths[0]} and config.model.attribute_widths "
+            f"{widths[1]}, expected two or more widths each, both ending in the embedding width"
+        )
+
+
+def _check_attention_and_scores(config: Any) -> None:
+    """Nothing scores that was never trained."""
+    attention = config.model.attention
+    conditioned = config.losses.conditioned.weight > 0
+    for field, is_used in (
+        ("losses.conditioned.weight", conditioned),
+        ("eval.rerank", config.eval.rerank > 0),
+    ):
+        if is_used and "conditioned" not in attention:
+            raise ModelError(
+                f"config.{field} is set, but config.model.attention is {attention!r}, expected "
+                "conditioned or guided+conditioned with it"
+            )
+    if config.eval.rerank > 0 and not conditioned:
+        raise ModelError(
+            "config.eval.rerank is set, but config.losses.conditioned.weight is 0, expected more: "
+            "attention that was never trained would rank"
+        )
+    if config.eval.score == "cosine":
+        return
+    head = "group_prediction" if "guided" in attention else "attribute_head"
+    if not config.losses[head].weight > 0:
+        raise ModelError(
+            f"config.eval.score is {config.eval.score!r}, but config.losses.{head}.weight is 0, "
+            f"expected more: with config.model.attention {attention!r} it is what recognises the "
+            "attributes of an image"
+        )
+
+
+def _value(config: Any, field: str) -> Any:
+    for part in field.split("."):
+        config = config[part]
+    return config
+
+
+def _fields(config: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all fields."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
