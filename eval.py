@@ -235,7 +235,8 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
         second_look = searcher.second_look(description[None], retrieval_set.images)
         [again] = second_look(best[None, :rerank], scores[best][None, :rerank])
         order = np.argsort(-again, kind="stable")
-        best[:rerank], scores[best[:rerank]] = best[order], again
+        best[:rerank] = best[order]
+        scores[best[:rerank]] = again[order]
     best = best[:top].tolist()
     right, undecided = protocols.match(description[None], retrieval_set.attributes[best])
     verdict: dict[int, bool | None] = dict.fromkeys(range(len(best)), False)
