@@ -15,6 +15,8 @@ WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 # if the run is finished.
 train: $(VENV)/installed
 	$(VENV)/bin/python train.py --config $(CONFIG) --workdir $(WORKDIR)
+	@test -e $(WORKDIR)/finished.json \
+	    || { echo "Stopped before its end: make train goes on from there"; exit 1; }
 	@test $(WORKDIR)/eval_test/metrics.json -nt $(WORKDIR)/finished.json \
 	    || $(VENV)/bin/python eval.py --workdir $(WORKDIR)
 	@echo "Finished: $(WORKDIR)/eval_test holds report.html, metrics.json and ranked_lists.png"

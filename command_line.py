@@ -1,13 +1,15 @@
 """Running the scripts: what the user can mend is one sentence and exit code 2."""
 
+import contextlib
 import difflib
 import errno
 import io
 import logging as standard_logging
 import os
 import runpy
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from input_pipeline.errors import DataError
+from jsreid_jax import hosts
 from jsreid_jax.checkpoints import says_disk_full
 from jsreid_jax.errors import ModelError
 
 USER_ERROR_EXIT_CODE = 2
+HOST_GONE_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = 130
 
 # What the user's paths can do to any file operation.
@@ -34,6 +38,71 @@ _PARSE_ERRORS = (
 )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, at a moment when there is nothing to save."""
+
+
+def define_host_flags() -> None:
+    """The flags of a script that several hosts run together, see `join_hosts`."""
+    flags.DEFINE_bool(
+        "distributed", False, "One of several hosts that run this same command (README)."
+    )
+    flags.DEFINE_string(
+        "coordinator_address", None, "host:port of process 0, if the cluster does not tell."
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of hosts, likewise.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which host this is, likewise.", lower_bound=0)
+    flags.DEFINE_integer(
+        "coordinator_timeout", 300, "Seconds to wait for the other hosts.", lower_bound=1
+    )
+
+
+def join_hosts() -> None:
+    """Meet the other hosts, if the flags say that there are any; before JAX makes its devices."""
+    values = flags.FLAGS
+    given = [
+        name
+        for name in ("coordinator_address", "num_processes", "process_id")
+        if values[name].value is not None
+    ]
+    if values.distributed:
+        hosts.join(
+            values.coordinator_address,
+            values.num_processes,
+            values.process_id,
+            timeout=values.coordinator_timeout,
+        )
+    elif given:
+        raise ModelError(
+            f"--{given[0]} is given without --distributed, expected both: several hosts run the "
+            "same command with --distributed"
+        )
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Yields a list to which SIGINT and SIGTERM are added, instead of ending the process."""
+    stopped: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: stopped.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_well_when_terminated() -> None:
+    """From here on SIGTERM ends the process with exit code 0: nothing that took long is lost."""
+
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Run main(argv) under absl with the project's flags, logs and errors."""
     app.run(_guard(main), flags_parser=_parse)
@@ -47,10 +116,16 @@ def _guard(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], N
             main(argv)
         except (DataError, ModelError) as error:
             _fail(str(error))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             print("interrupted: run the same command again to go on", file=sys.stderr)
-            os._exit(INTERRUPTED_EXIT_CODE)
+            os._exit(0 if isinstance(interrupt, Terminated) else INTERRUPTED_EXIT_CODE)
         except Exception as error:
+            if hosts.says_host_gone(error):
+                _fail(
+                    f"another host is gone ({str(error).splitlines()[0][:200]}): run the same "
+                    "command again on all hosts, it goes on from the newest checkpoint",
+                    exit_code=HOST_GONE_EXIT_CODE,
+                )
             if says_disk_full(error) or "Could not initialize events writer" in str(error):
                 _fail(
                     "the disk is full, a file could not be written: free some space and try again"
@@ -65,14 +140,14 @@ def _guard(main: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str]], N
     return guarded
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str, *, exit_code: int = USER_ERROR_EXIT_CODE) -> None:
     """Say what is wrong and end the process."""
     sys.stdout.flush()
     said, sys.stderr = sys.stderr, io.StringIO()
     # From here on no background thread can print into the sentence.
     print(f"error: {' '.join(sentence.split())}", file=said, flush=True)
     # Not sys.exit: the background threads of TensorFlow and orbax have nothing left to do.
-    os._exit(USER_ERROR_EXIT_CODE)
+    os._exit(exit_code)
 
 
 def _is_worth_reading(record: standard_logging.LogRecord) -> bool:

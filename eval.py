@@ -4,6 +4,7 @@ python eval.py --workdir runs/rendered_market [--split test|validation] [--proto
 python eval.py --checkpoint DIR [--data_dir DIR] [--output_dir DIR]
 python eval.py --workdir runs/rendered_market --query "female, long hair, red upper" [--top 20]
 python eval.py --workdir runs/rendered_market --export_dir DIR
+On several hosts, each with the same command: --distributed (README, Many devices, many hosts).
 """
 
 import re
@@ -20,7 +21,16 @@ import inside
 from experiment import Config
 from input_pipeline import preprocessing, splits
 from input_pipeline.attributes import Schema
-from jsreid_jax import comparison, evaluation, export, pictures, protocols, report, retrieval
+from jsreid_jax import (
+    comparison,
+    evaluation,
+    export,
+    hosts,
+    pictures,
+    protocols,
+    report,
+    retrieval,
+)
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree
 from trained_model import (
@@ -54,6 +64,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where results go; by default eval_<split> in the run or bundle."
 )
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Write the bundle for evaluation here.")
+command_line.define_host_flags()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -61,24 +72,27 @@ def main(argv: Sequence[str]) -> None:
     del argv
     if (_WORKDIR.value is None) == (_CHECKPOINT.value is None):
         raise ModelError("expected either --workdir or --checkpoint, and not both: give one")
+    command_line.join_hosts()
     source = Path(_WORKDIR.value or str(_CHECKPOINT.value))
     model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
+    hosts.check_agreement({"checkpoint": str(model.description["step"])})
     choose_fusion_weight(model)
-    if _EXPORT_DIR.value:
+    if _EXPORT_DIR.value and hosts.is_first():
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
     output_dir = Path(_OUTPUT_DIR.value or source / _question(model))
     if _QUERY.value is not None:
         search(model, _QUERY.value, data_dir=_DATA_DIR.value, output_dir=output_dir, top=_TOP.value)
-        return
-    evaluate(
-        model,
-        split=_SPLIT.value,
-        protocol=_PROTOCOL.value or model.config.eval.protocol,
-        data_dir=_DATA_DIR.value,
-        output_dir=output_dir,
-        before=before_adversary(source, model) if _WORKDIR.value else None,
-    )
+    else:
+        evaluate(
+            model,
+            split=_SPLIT.value,
+            protocol=_PROTOCOL.value or model.config.eval.protocol,
+            data_dir=_DATA_DIR.value,
+            output_dir=output_dir,
+            before=before_adversary(source, model) if _WORKDIR.value else None,
+        )
+    hosts.leave()
 
 
 def _question(model: Model) -> str:
@@ -106,10 +120,13 @@ def evaluate(
 ) -> None:
     """Rank a split, print the report, and write it with its page and picture into output_dir.
 
+    Several hosts rank together, the first one reports.
+
     before: step and variables from just before the adversary began.
     """
     config = model.config
     retrieval_set = read_set(model, split=split, data_dir=data_dir)
+    hosts.check_agreement({f"{split} set": splits.digest(retrieval_set)})
     if split == "validation" and protocol == "per_image":
         raise ModelError(
             "config.eval.protocol is per_image, but validation images are carved from the training "
@@ -175,6 +192,8 @@ def evaluate(
             before=before,
         )
     result = experiment.without_nan(result)
+    if not hosts.is_first():
+        return
     output_dir.mkdir(parents=True, exist_ok=True)
     # Written last, because its presence says that the evaluation is complete.
     (output_dir / "metrics.json").unlink(missing_ok=True)
@@ -238,6 +257,8 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
         best[:rerank] = best[order]
         scores[best[:rerank]] = again[order]
     best = best[:top].tolist()
+    if not hosts.is_first():
+        return
     right, undecided = protocols.match(description[None], retrieval_set.attributes[best])
     verdict: dict[int, bool | None] = dict.fromkeys(range(len(best)), False)
     verdict |= dict.fromkeys(right.gallery.tolist(), True)

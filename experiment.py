@@ -1,9 +1,13 @@
 """From a config to what a run needs: devices, data, the game. Shared by train.py and eval.py."""
 
+import contextlib
 import functools
+import hashlib
+import importlib.metadata
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from configs import default
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
 from input_pipeline.datasets.records import DataSet
-from jsreid_jax import evaluation, optimizers, parallel, protocols, retrieval
+from jsreid_jax import evaluation, hosts, optimizers, parallel, protocols, retrieval
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.discriminator import Discriminator
 from jsreid_jax.models.joint_embedder import JointEmbedder
@@ -31,10 +35,14 @@ Config = Any
 
 
 def set_up_devices(config: Config) -> None:
-    """Make virtual CPU devices, and check that the devices divide both batch sizes.
+    """Make virtual CPU devices, and check that the devices of all hosts divide both batch sizes.
 
-    Must run before anything else asks JAX for its devices. On a machine with accelerators the
-    virtual devices exist and are not used.
+    Must run before anything else asks JAX for its devices, and after the hosts have met. On a
+    machine with accelerators the virtual devices exist and are not used.
+
+    Raises:
+        ModelError: hosts with different numbers of devices, configs or versions of the code.
+        DataError: a batch size that the devices do not divide.
     """
     sizes = {
         "train.batch_size": config.train.batch_size,
@@ -45,14 +53,43 @@ def set_up_devices(config: Config) -> None:
         cores = min(len(os.sched_getaffinity(0)), 8)
         count = max(n for n in range(1, cores + 1) if all(s % n == 0 for s in sizes.values()))
     jax.config.update("jax_num_cpu_devices", count)
-    if jax.process_count() > 1:
-        raise ModelError(
-            f"found {jax.process_count()} hosts, expected one: this version trains on the devices "
-            "of one host, start it on one"
-        )
-    logging.info("%d device(s): %s", jax.device_count(), jax.devices()[0].device_kind)
+    hosts.check_devices()
+    hosts.check_agreement(
+        {"program": Path(sys.argv[0]).name, "version of the code": code_version()}
+        | {"config": json.dumps(as_json(config))},
+        explain=_differing_facts,
+    )
+    logging.info(
+        "%d device(s) on %d host(s): %s",
+        jax.device_count(),
+        jax.process_count(),
+        jax.devices()[0].device_kind,
+    )
     for field, size in sizes.items():
         device_batches.check_batch_size(size, devices=jax.device_count(), field=f"config.{field}")
+
+
+def code_version() -> str:
+    """Changes with every source file of this project and with the libraries that compute."""
+    root = Path(__file__).resolve().parent
+    content = hashlib.sha256()
+    folders = ("", "configs", "input_pipeline", "jsreid_jax")
+    files = {file for name in folders for file in (root / name).glob("**/*.py" if name else "*.py")}
+    for file in sorted(files):
+        content.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
+    libraries = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "numpy")
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            content.update(f"{name} {importlib.metadata.version(name)}".encode())
+    return content.hexdigest()[:16]
+
+
+def _differing_facts(name: str, there: str, first: str) -> str:
+    """How a host's fact differs from the first host's, for a sentence."""
+    if name != "config":
+        return f"{there} there, {first} on host 0"
+    differences = differing_fields(json.loads(there), json.loads(first), now="on host 0")
+    return "; ".join(differences[:5])
 
 
 def load_data(config: Config, data_dir: str | None = None) -> DataSet:
@@ -76,15 +113,20 @@ def image_size(config: Config) -> tuple[int, int]:
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
-    """Raise ModelError if the workdir cannot be one, or holds the run of another config."""
+    """Raise ModelError if the workdir cannot be one, or holds the run of another config.
+
+    On how many devices a run is computed is not part of what it computes: it may go on on others.
+    """
     existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise ModelError(f"{existing}: is a file, expected a folder: choose another --workdir")
     file = workdir / "config.json"
     if not file.exists():
         return
-    stored = read_json(file)
-    differences = differing_fields(stored, as_json(config))
+    stored, given = read_json(file), as_json(config)
+    stored.pop("num_cpu_devices", None)
+    del given["num_cpu_devices"]
+    differences = differing_fields(stored, given)
     if differences:
         raise ModelError(
             f"{file}: this workdir belongs to a run with another config: "
@@ -197,11 +239,15 @@ def create_game(
 def embed_images(
     config: Config, embedders: evaluation.Embedders, variables: PyTree, images: Sequence[bytes]
 ) -> np.ndarray:
-    """(G, V) vectors of encoded images, see `evaluation.Embedders`."""
-    batches = pipeline.image_batches(
-        images, batch_size=config.eval.batch_size, image_size=image_size(config)
-    )
-    return evaluation.embed_rows(embedders.images, variables, _split(batches), field="image")
+    """(G, V) vectors of encoded images, see `evaluation.Embedders`; every host embeds a share."""
+
+    def embed(rows: slice) -> np.ndarray:
+        batches = pipeline.image_batches(
+            images[rows], batch_size=_host_batch_size(config), image_size=image_size(config)
+        )
+        return evaluation.embed_rows(embedders.images, variables, _split(batches), field="image")
+
+    return hosts.rows_of_all(len(images), embed)
 
 
 def embed_descriptions(
@@ -209,7 +255,7 @@ def embed_descriptions(
 ) -> np.ndarray:
     """(Q, V) vectors of descriptions (Q, A), see `evaluation.Embedders`."""
     batches = pipeline.array_batches(
-        descriptions.astype(np.float32), batch_size=config.eval.batch_size
+        descriptions.astype(np.float32), batch_size=_host_batch_size(config)
     )
     return evaluation.embed_rows(embedders.attributes, variables, _split(batches), field="array")
 
@@ -225,8 +271,9 @@ def score_pairs(
 ) -> np.ndarray:
     """(Q, R) scores by conditioned attention, added to what the first ranking says.
 
-    Keeps the attention's memory of every image that is among the best of any query, in float16:
-    h * w * 4 * attention_width bytes of each (32 KiB at 128x64 and a width of 64).
+    Every host looks at a share of the queries, and keeps the attention's memory of every image that
+    is among the best of these, in float16: h * w * 4 * attention_width bytes of each (32 KiB at
+    128x64 and a width of 64).
 
     Args:
         config: of the model.
@@ -237,33 +284,38 @@ def score_pairs(
         best: (Q, R) places among them, -1 where there are fewer.
         scores: (Q, R) of the first ranking.
     """
-    wanted, place = np.unique(np.maximum(best, 0), return_inverse=True)
-    batches = pipeline.image_batches(
-        [images[i] for i in wanted],
-        batch_size=config.eval.batch_size,
-        image_size=image_size(config),
-    )
-    memory = evaluation.embed_rows(
-        embedders.memory, variables, _split(batches), field="image", dtype=np.float16
-    )
-    logging.info(
-        "Re-ranking the best %d of %d queries; memory of %d images: %.0f MiB",
-        best.shape[1],
-        len(best),
-        len(memory),
-        memory.nbytes / 2**20,
-    )
-    place = place.reshape(best.shape)
     devices = jax.local_device_count()
-    found = []
-    for start in range(0, len(best), devices):
-        rows = np.arange(start, start + devices).clip(max=len(best) - 1)
-        batch = {
-            "description": descriptions[rows][:, None].astype(np.float32),
-            "images": memory[place[rows]][:, None].astype(np.float32),
-        }
-        found.append(np.asarray(embedders.pairs(variables, parallel.split_over_devices(batch))))
-    new = np.concatenate(found)[: len(best), 0]
+
+    def look(queries: slice) -> np.ndarray:
+        wanted, place = np.unique(np.maximum(best[queries], 0), return_inverse=True)
+        batches = pipeline.image_batches(
+            [images[i] for i in wanted],
+            batch_size=_host_batch_size(config),
+            image_size=image_size(config),
+        )
+        memory = evaluation.embed_rows(
+            embedders.memory, variables, _split(batches), field="image", dtype=np.float16
+        )
+        logging.info(
+            "Re-ranking the best %d of %d queries; memory of %d images: %.0f MiB",
+            best.shape[1],
+            len(best[queries]),
+            len(memory),
+            memory.nbytes / 2**20,
+        )
+        place = place.reshape(best[queries].shape)
+        asked = descriptions[queries].astype(np.float32)
+        found = []
+        for start in range(0, len(place), devices):
+            rows = np.arange(start, start + devices).clip(max=len(place) - 1)
+            batch = {
+                "description": asked[rows][:, None],
+                "images": memory[place[rows]][:, None].astype(np.float32),
+            }
+            found.append(np.asarray(embedders.pairs(variables, parallel.split_over_devices(batch))))
+        return np.concatenate(found)[: len(place), 0]
+
+    new = hosts.rows_of_all(len(best), look)
     scale = np.exp(-float(variables["params"]["log_temperature"]))
     return new + scale * np.where(best < 0, 0.0, scores)
 
@@ -294,6 +346,11 @@ def attention_maps(
     return {
         kind: maps.reshape(size, *maps.shape[2:])[: len(images)] for kind, maps in found.items()
     }
+
+
+def _host_batch_size(config: Config) -> int:
+    """How many images a host embeds at once."""
+    return config.eval.batch_size // jax.process_count()
 
 
 def _split(batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
@@ -431,13 +488,15 @@ def as_json(config: Config) -> dict[str, Any]:
     return json.loads(config.to_json_best_effort())
 
 
-def differing_fields(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """One "field: a's value, b's value" for every field in which two config dicts differ."""
+def differing_fields(
+    a: dict[str, Any], b: dict[str, Any], prefix: str = "", *, now: str = "now"
+) -> list[str]:
+    """One "field (a's value there, b's value now)" for every field that differs in two configs."""
     differences = []
     for key in sorted(a.keys() | b.keys()):
         left, right = a.get(key, "absent"), b.get(key, "absent")
         if isinstance(left, dict) and isinstance(right, dict):
-            differences += differing_fields(left, right, f"{prefix}{key}.")
+            differences += differing_fields(left, right, f"{prefix}{key}.", now=now)
         elif left != right:
-            differences.append(f"config.{prefix}{key} ({left!r} there, {right!r} now)")
+            differences.append(f"config.{prefix}{key} ({left!r} there, {right!r} {now})")
     return differences

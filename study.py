@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     command = shlex.join(["python", "study.py", *sys.argv[1:]])
     # The lock is on runs/, where nothing but studies writes: a run may lock the data's folder.
     with (
-        running.stop_signals() as stopped,
+        command_line.stop_signals() as stopped,
         only_writer(workdir / "runs" / "any", wait=False) as lock,
     ):
         failed = running.carry_out(

@@ -1,11 +1,15 @@
 """Train the joint embedder and its adversary in turn, as a config says; resumes where it stopped.
 
 python train.py --config configs/rendered_market.py --workdir runs/rendered_market [--config.x=y]
+On several hosts, each with the same command: --distributed (README, Many devices, many hosts).
+Exit code 0 also after SIGTERM: the run is saved, and the same command goes on.
 """
 
 import contextlib
 import functools
 import math
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +26,8 @@ import config_check
 import experiment
 from experiment import Config
 from input_pipeline import device_batches, pipeline, preprocessing, splits
-from jsreid_jax import evaluation, parallel
+from input_pipeline.whole_folder import only_writer
+from jsreid_jax import evaluation, hosts, parallel
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.train_state import create_train_state
@@ -31,6 +36,7 @@ from jsreid_jax.types import Array, Batch, TrainState
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
+command_line.define_host_flags()
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -44,8 +50,13 @@ def main(argv: Sequence[str]) -> None:
     if finished.exists():
         logging.info("%s: this run is finished: %s", workdir, finished.read_text().strip())
         return
+    command_line.end_well_when_terminated()
+    command_line.join_hosts()
     experiment.set_up_devices(_CONFIG.value)
-    train_and_evaluate(_CONFIG.value, workdir)
+    stopped = train_and_evaluate(_CONFIG.value, workdir)
+    hosts.leave()
+    if stopped == signal.SIGINT:
+        sys.exit(command_line.INTERRUPTED_EXIT_CODE)
 
 
 def train_batches(
@@ -78,8 +89,11 @@ def train_batches(
     return parallel.prefetch_to_devices(split)
 
 
-def train_and_evaluate(config: Config, workdir: Path) -> None:
-    """The whole run: data, model, steps, validation, checkpoints; from the newest checkpoint on."""
+def train_and_evaluate(config: Config, workdir: Path) -> int | None:
+    """The whole run: data, model, steps, validation, checkpoints; from the newest checkpoint on.
+
+    Returns None at its end, or the signal that stopped it before; then the last step is saved.
+    """
     data = experiment.load_data(config)
     train, validation = splits.train_and_validation(
         data, validation_fraction=config.data.validation_fraction, seed=config.seed
@@ -101,6 +115,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
         config.train.batch_size,
         jax.device_count(),
     )
+    digest = splits.digest(train)
+    hosts.check_agreement({"training set": digest})
 
     embedder = experiment.create_embedder(config, data.schema, len(train.categories))
     game, options = experiment.create_game(
@@ -126,19 +142,30 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
         "num_categories": len(train.categories),
         # What an evaluation on any data calls seen.
         "seen_categories": experiment.as_text(data.listing.train_categories),
-        "data": splits.digest(train),
+        "data": digest,
         # The checkpoint from just before it is kept, to see what the adversary does.
         "adversary_begins": adversary_begins,
     }
-    workdir.mkdir(parents=True, exist_ok=True)
-    if not (workdir / "config.json").exists():
-        experiment.write_json(workdir / "config.json", experiment.as_json(config))
-    folder = workdir / "checkpoints"
-    with contextlib.closing(Checkpoints(folder, keep=adversary_begins)) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        if hosts.is_first():
+            # A second run in this folder is refused; the lock goes with the process.
+            stack.enter_context(only_writer(workdir / "checkpoints", wait=False))
+            if not (workdir / "config.json").exists():
+                experiment.write_json(workdir / "config.json", experiment.as_json(config))
+        hosts.wait_for_all("the workdir is there")
+        if not workdir.is_dir():
+            raise ModelError(
+                f"{workdir}: host {jax.process_index()} does not see the folder that host 0 made; "
+                "expected one that all hosts share (a network file system)"
+            )
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir / "checkpoints", keep=adversary_begins)
+        )
         start_step, seconds, state = resume(checkpoints, state, meta, config.data.dir)
+        hosts.check_agreement({"newest checkpoint": str(start_step)})
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
         batches = train_batches(config, train, data.schema.group_sizes, start_step)
-        writer = metric_writers.create_default_writer(workdir, asynchronous=False)
+        writer = create_writer(workdir)
         progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
         embedders = evaluation.Embedders(
             embedder, mirror=config.eval.mirror, score=config.eval.score
@@ -146,14 +173,17 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
         watch = GameWatch()
         eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
         history: list[dict[str, Array]] = []
+        stopped = stack.enter_context(stop_signals())
         since = time.monotonic()
         for step in range(start_step + 1, num_train_steps + 1):
             state, metrics = step_fn(state, next(batches))
             history.append(metrics)
             progress(step)
+            stops = bool(stopped) or hosts.told_to_stop(step)
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
             saves = (
                 evaluates
+                or stops
                 or step % config.train.checkpoint_every_steps == 0
                 or step == adversary_begins
             )
@@ -173,14 +203,41 @@ def train_and_evaluate(config: Config, workdir: Path) -> None:
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
             told = {"seconds": seconds, "validation": scores}
             checkpoints.save(step, state, meta | told, scores)
+            if stops and step < num_train_steps:
+                checkpoints.wait()
+                writer.close()
+                logging.info(
+                    "Told to stop: step %d of %d is saved, the same command goes on from there",
+                    step,
+                    num_train_steps,
+                )
+                return stopped[0] if stopped else signal.SIGTERM
             since = time.monotonic()
         writer.close()
+        checkpoints.wait()
         best_step = checkpoints.best_step()
-    experiment.write_json(
-        workdir / "finished.json",
-        {"step": num_train_steps, "best_step": best_step, "seconds": round(seconds, 1)},
-    )
+        finished = {"step": num_train_steps, "best_step": best_step, "seconds": round(seconds, 1)}
+        if hosts.is_first():
+            experiment.write_json(workdir / "finished.json", finished)
     logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
+    return None
+
+
+def create_writer(workdir: Path) -> metric_writers.MetricWriter:
+    """TensorBoard and the log, on the first host."""
+    if not hosts.is_first():
+        return metric_writers.MultiWriter([])
+    return metric_writers.create_default_writer(workdir, asynchronous=False)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Sequence[int]]:
+    """Signals that came; with several hosts none, because JAX itself tells all of SIGTERM."""
+    if jax.process_count() > 1:
+        yield ()
+        return
+    with command_line.stop_signals() as stopped:
+        yield stopped
 
 
 class GameWatch:
@@ -235,6 +292,8 @@ def resume(
     Raises:
         ModelError: the checkpoint was trained on other data than there is now, or does not fit.
     """
+    for sentence in checkpoints.set_aside:
+        logging.warning("%s", sentence)
     step = checkpoints.latest_step()
     if step is None:
         for player in ("embedder", "discriminator"):

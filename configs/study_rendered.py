@@ -90,9 +90,9 @@ STUDIES = {
         "jsreid",
         (
             JSREID,
+            run("jsreid_no_adversary", "configs/jsreid.py", "losses.adversary.weight=0"),
             run("jsreid_no_dropout", "configs/jsreid.py", "data.description_dropout=0"),
             run("jsreid_no_contrastive", "configs/jsreid.py", "losses.contrastive.weight=0"),
-            run("jsreid_no_adversary", "configs/jsreid.py", "losses.adversary.weight=0"),
             run("jsreid_no_fusion", "configs/jsreid.py", "eval.score=cosine"),
         ),
     ),

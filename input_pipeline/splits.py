@@ -170,12 +170,12 @@ def _retrieval_set(
     )
 
 
-def digest(train: TrainSet) -> str:
+def digest(data: TrainSet | RetrievalSet) -> str:
     """Changes with the number of images, their order, labels and categories."""
     content = hashlib.sha256()
-    for array in (train.label, train.attributes, train.categories):
+    for array in (data.label, data.attributes, data.categories):
         content.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
-    for image in train.images:
+    for image in data.images:
         content.update(hashlib.sha256(image).digest())
     return content.hexdigest()[:16]
 

@@ -1,11 +1,15 @@
 """Checkpoints of a run: the newest two, the best one and one asked for, each whole or absent.
 
 With export.py the only file that knows orbax. Orbax writes beside the target and renames, so a kill
-in the middle of a save leaves the checkpoint before it as the newest.
+in the middle of a save leaves the checkpoint before it as the newest. Just before the renaming a
+checkpoint gets the checksums of its files; one whose files do not hold what was written is set
+aside, and the one before it is the newest (`cd checkpoints/STEP && sha256sum -c checksums.sha256`
+tells the same).
 """
 
 import contextlib
 import errno
+import hashlib
 import io
 import shutil
 import time
@@ -21,12 +25,19 @@ from orbax.checkpoint.checkpoint_managers import (
     LatestN,
 )
 
+from jsreid_jax import hosts, parallel
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree, TrainState
 
 BEST_METRIC = "mAP"
 
-# How long reads that have failed may still go on for.
+CHECKSUMS = "checksums.sha256"
+# Orbax writes these while it commits, after the checksums; nothing is restored from them.
+_NOT_CHECKED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+# Beside the folder of checkpoints: those whose files do not hold what was written.
+DAMAGED = "damaged_checkpoints"
+
+# How long reads that have failed, or the removal of a checkpoint, may still go on for.
 _STRAGGLERS_SECONDS = 0.5
 
 
@@ -44,10 +55,17 @@ class Checkpoints:
         folder: made if it does not exist, unless read_only.
         read_only: evaluation never touches what training wrote.
         keep: a step whose checkpoint is kept too, once it is saved.
+
+    Attributes:
+        set_aside: a sentence for every damaged checkpoint that was moved away.
+
+    Raises:
+        ModelError: read_only, and a checkpoint is damaged: it might be the best one.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False, keep: int | None = None):
         self._folder = folder
+        self.set_aside = self._set_aside_damaged(read_only=read_only)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(
                 [
@@ -64,10 +82,59 @@ class Checkpoints:
             read_only=read_only,
             create=not read_only,
             cleanup_tmp_directories=not read_only,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._add_checksums),
         )
         self._manager = ocp.CheckpointManager(
             folder.absolute(), options=options, item_names=("state", "meta")
         )
+
+    def _set_aside_damaged(self, *, read_only: bool) -> list[str]:
+        """Move away every checkpoint whose files changed; a sentence for each.
+
+        With several hosts the first one does it, and the others learn nothing of it.
+        """
+        sentences = []
+        for path in _step_folders(self._folder) if hosts.is_first() or read_only else []:
+            reason = damage(path)
+            if reason and read_only:
+                # The run may be removing this very checkpoint.
+                time.sleep(_STRAGGLERS_SECONDS)
+                reason = damage(path)
+            if not reason:
+                continue
+            if read_only:
+                raise ModelError(
+                    f"{path}: this checkpoint is damaged ({reason}), and which one is best cannot "
+                    "be told without it: run train.py again, which sets it aside and goes on from "
+                    "the one before, or, where the run is finished, move this folder away"
+                )
+            target = self._folder.with_name(DAMAGED) / path.name
+            target.parent.mkdir(exist_ok=True)
+            while target.exists():
+                target = target.with_name(f"{target.name}_again")
+            path.rename(target)
+            sentences.append(
+                f"{path}: this checkpoint is damaged ({reason}); it now lies in {target}, and the "
+                "run goes on from the newest whole one"
+            )
+        if not read_only:
+            hosts.wait_for_all("damaged checkpoints are set aside")
+        return sentences
+
+    def _add_checksums(self) -> None:
+        """Called by orbax when all files of a save are written, before it commits."""
+        if hosts.is_first():
+            # One save at a time, and the rests of killed ones are gone.
+            [partial] = self._folder.glob("*.orbax-checkpoint-tmp")
+            write_checksums(partial)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Close, unless another host is gone: closing would wait for it."""
+        if error is None or not hosts.says_host_gone(error):
+            self.close()
 
     def latest_step(self) -> int | None:
         """The newest step, or None."""
@@ -95,7 +162,8 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+                    state=ocp.args.StandardSave(parallel.as_global(state)),
+                    meta=ocp.args.JsonSave(meta),
                 ),
                 metrics=metrics,
             )
@@ -123,16 +191,16 @@ class Checkpoints:
         """
         path = self._folder / str(step) / "state"
         check_fits(path, like)
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, parallel.as_global(like))
         try:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
         except Exception as error:  # orbax raises bare ones for arrays that do not read
             raise ModelError(unreadable(path, error)) from error
-        return restored["state"]
+        return parallel.as_local(restored["state"])
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Wait for the save under way.
 
         Raises:
@@ -140,6 +208,18 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
+        except Exception as error:
+            self._raise_if_disk_full(error)
+            raise
+
+    def close(self) -> None:
+        """Wait for the save under way, and let the folder go.
+
+        Raises:
+            ModelError: a full disk.
+        """
+        self.wait()
+        try:
             self._manager.close()
         except Exception as error:
             self._raise_if_disk_full(error)
@@ -150,12 +230,57 @@ class Checkpoints:
         if says_disk_full(error):
             for rest in self._folder.glob("*.orbax-checkpoint-tmp"):
                 shutil.rmtree(rest, ignore_errors=True)
-            steps = sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
+            steps = [path.name for path in _step_folders(self._folder)]
             newest = f"the newest is of step {steps[-1]}" if steps else "there is none yet"
             raise ModelError(
                 f"{self._folder}: the disk is full, a checkpoint could not be written; {newest}: "
                 "free some space and run the same command again"
             ) from error
+
+
+def _step_folders(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest last."""
+    found = folder.iterdir() if folder.is_dir() else []
+    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _checked_files(path: Path) -> dict[str, Path]:
+    """The files of a checkpoint that have checksums, by their names below it."""
+    files = {str(file.relative_to(path)): file for file in path.rglob("*") if file.is_file()}
+    return {
+        name: file for name, file in sorted(files.items()) if name not in (*_NOT_CHECKED, CHECKSUMS)
+    }
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def write_checksums(path: Path) -> None:
+    """Write the checksums of a checkpoint's files beside them, as `sha256sum` has them."""
+    lines = [f"{_checksum(file)}  {name}\n" for name, file in _checked_files(path).items()]
+    (path / CHECKSUMS).write_text("".join(lines))
+
+
+def damage(path: Path) -> str:
+    """What is wrong with the files of a checkpoint; "" if they hold what was written."""
+    try:
+        lines = (path / CHECKSUMS).read_text().splitlines()
+        expected = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines)}
+        found = _checked_files(path)
+        for name in sorted(expected.keys() | found.keys()):
+            if name not in expected:
+                return f"{CHECKSUMS} does not list {name}"
+            if name not in found:
+                return f"{name} is missing"
+            if _checksum(found[name]) != expected[name]:
+                return f"{name} does not hold what was written"
+    except (OSError, ValueError) as error:
+        if not path.exists():
+            return ""  # removed in the meantime by the run that it belongs to
+        return f"{CHECKSUMS} or a file that it lists does not read: {error}"
+    return ""
 
 
 def check_fits(path: Path, like: PyTree) -> None:

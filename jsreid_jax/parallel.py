@@ -74,7 +74,11 @@ def parallel_step(
 def parallel_apply(
     function: Callable[[PyTree, PyTree], PyTree], *, devices: Devices | None = None
 ) -> Callable[[PyTree, PyTree], PyTree]:
-    """Run function(variables, (B / N, ...)) on all devices: (N, B / N, ...) in and out."""
+    """Run function(variables, (B / N, ...)) on devices of this host: (N, B / N, ...) in and out.
+
+    Every host for itself: there is nothing that they would have to say to each other.
+    """
+    devices = devices or jax.local_devices()
     return jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), out_axes=0, devices=devices)
 
 
@@ -85,6 +89,25 @@ def per_device(array: jax.Array) -> list[np.ndarray]:
     """
     shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return [np.asarray(shard.data)[0] for shard in shards]
+
+
+def as_global(tree: PyTree) -> PyTree:
+    """A state as `replicate` places it, as arrays of the devices of all hosts: what is saved.
+
+    The same tree on one host.
+    """
+    if jax.process_count() == 1:
+        return tree
+    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())
+
+
+def as_local(tree: PyTree) -> PyTree:
+    """The inverse of `as_global`."""
+    if jax.process_count() == 1:
+        return tree
+    mesh = Mesh(np.array(jax.devices()), (AXIS,))
+    return multihost_utils.global_array_to_host_local_array(tree, mesh, PartitionSpec())
 
 
 def from_all_hosts(array: np.ndarray) -> np.ndarray:

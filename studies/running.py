@@ -3,11 +3,10 @@
 import contextlib
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiment import Config
@@ -38,7 +37,7 @@ def carry_out(
         runs: from `plan`.
         workdir: of the studies.
         command: what the table says it was made by.
-        stopped: from `stop_signals`; once it holds a signal nothing more begins.
+        stopped: from `command_line.stop_signals`; once it holds a signal nothing more begins.
         lock: file descriptor that the runs inherit, so that what outlives a killed study keeps
             another one away.
 
@@ -129,6 +128,8 @@ def _train_and_evaluate(run: Run, workdir: Path, *, stopped: Sequence[int], lock
             errors = [line for line in said if line.startswith("error: ")]
             ended = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
             return f"{Path(command[1]).name}: {errors[-1] if errors else ended}"
+        if not run.is_trained:
+            return "train.py was told to stop (SIGTERM) and saved; it will go on"
     return ""
 
 
@@ -167,21 +168,6 @@ def run_command(
             if process.poll() is None:
                 process.kill()
         return process.wait()
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Yields a list to which SIGINT and SIGTERM are added, instead of ending the process."""
-    stopped: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: stopped.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _duration(seconds: float) -> str:

@@ -1,6 +1,9 @@
 import errno
 import json
+import shutil
+import subprocess
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from games import make_game, make_state
 
 from jsreid_jax import export, parallel
-from jsreid_jax.checkpoints import Checkpoints, says_disk_full
+from jsreid_jax.checkpoints import CHECKSUMS, DAMAGED, Checkpoints, damage, says_disk_full
 from jsreid_jax.errors import ModelError
 
 META = {"num_categories": 6, "schema": {"name": "x"}}
@@ -145,3 +148,91 @@ def test_a_full_disk_is_found_behind_other_errors():
         assert says_disk_full(error)
     assert says_disk_full(RuntimeError("write: Disk quota exceeded"))
     assert not says_disk_full(ValueError("something else"))
+
+
+# --- Damage ---------------------------------------------------------------------------------------
+
+
+def files_of(checkpoint):
+    return sorted(file for file in checkpoint.rglob("*") if file.is_file())
+
+
+def cut_short(file):
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def two_saved(tmp_path_factory, state):
+    """A folder with the checkpoints of steps 1 and 2; state 1 and the metrics of both differ."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    writer = Checkpoints(folder)
+    for step in (1, 2):
+        writer.save(step, shifted(state, step), META | {"step": step}, {"mAP": 0.5 + step / 10})
+    writer.close()
+    assert all(damage(folder / str(step)) == "" for step in (1, 2))
+    return folder
+
+
+@pytest.mark.parametrize("harm", [cut_short, flip_a_byte, Path.unlink])
+def test_harm_to_any_file_is_found_or_harmless(two_saved, state, tmp_path, harm):
+    """Whatever file it is, what is restored is what was saved, of this step or the one before."""
+    names = [str(file.relative_to(two_saved / "2")) for file in files_of(two_saved / "2")]
+    assert len(names) > 8
+    for number, name in enumerate(names):
+        folder = tmp_path / str(number) / "checkpoints"
+        shutil.copytree(two_saved, folder)
+        harm(folder / "2" / name)
+        checkpoints = Checkpoints(folder)
+        step = checkpoints.latest_step()
+        if name not in ("_CHECKPOINT_METADATA", "commit_success.txt"):
+            [sentence] = checkpoints.set_aside
+            assert "2: this checkpoint is damaged" in sentence
+            assert name in sentence or name == CHECKSUMS, name
+            assert step == checkpoints.best_step() == 1, name
+            assert (folder.with_name(DAMAGED) / "2").is_dir()
+        else:
+            assert step == checkpoints.best_step() == 2
+            restored = checkpoints.restore_state(2, state)
+            for a, b in zip(
+                jax.tree.leaves(restored), jax.tree.leaves(shifted(state, 2)), strict=True
+            ):
+                np.testing.assert_array_equal(a, b)
+        assert step is not None and checkpoints.restore_meta(step)["step"] == step
+        checkpoints.close()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_begins_anew(two_saved, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_saved, folder)
+    for step in ("1", "2"):
+        flip_a_byte(next((folder / step / "state").rglob("d/*")))
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.latest_step() is None and len(checkpoints.set_aside) == 2
+    checkpoints.close()
+    assert sorted(p.name for p in folder.with_name(DAMAGED).iterdir()) == ["1", "2"]
+
+
+def test_evaluation_refuses_what_is_damaged_and_moves_nothing(two_saved, tmp_path):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_saved, folder)
+    flip_a_byte(folder / "1" / "metrics" / "metrics")
+    with pytest.raises(ModelError, match=r"checkpoints/1: this checkpoint is damaged \(metrics/"):
+        Checkpoints(folder, read_only=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoints"]
+
+
+def test_checksums_are_those_of_sha256sum(two_saved):
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", CHECKSUMS],
+        cwd=two_saved / "2",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout.count(": OK") > 5, done.stderr

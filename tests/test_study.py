@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+import command_line
 import experiment
 from configs import study_rendered
 from input_pipeline.errors import DataError
@@ -355,7 +356,7 @@ def test_a_signal_ends_the_run_under_way(tmp_path, number):
         running_patience, running.PATIENCE = running.PATIENCE, patience
         since = time.monotonic()
         try:
-            with running.stop_signals() as stopped, only_writer(tmp_path / "x") as lock:
+            with command_line.stop_signals() as stopped, only_writer(tmp_path / "x") as lock:
                 timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
                 timer.start()
                 code = running.run_command(
