@@ -27,6 +27,7 @@ CHOICES = {
     "losses.discriminator_conditioning": CONDITIONING,
     "optimizer.name": optimizers.NAMES,
     "optimizer.schedule": optimizers.SCHEDULES,
+    "optimizer.batch_size_rule": optimizers.BATCH_SIZE_RULES,
 }
 
 # What is expected, as a sentence says it; the test; the fields.
@@ -36,8 +37,9 @@ RANGES = (
         lambda value: value >= 1,
         (
             *("data.image_height", "data.image_width", "losses.discriminator_steps"),
-            *("train.batch_size", "train.num_epochs", "train.log_every_steps"),
-            *("train.checkpoint_every_steps", "eval.batch_size", "eval.block_size"),
+            *("train.batch_size", "train.micro_batches", "train.num_epochs"),
+            *("train.log_every_steps", "train.checkpoint_every_steps"),
+            *("eval.batch_size", "eval.block_size", "optimizer.reference_batch_size"),
             *("model.attention_width", "model.attention_stage"),
             *("eval.pictured_queries", "eval.pictured_images"),
         ),
@@ -112,6 +114,12 @@ def check_config(config: Any) -> None:
         raise ModelError("config.data.dir is empty, expected the folder of the data set")
     _check_networks(config.model)
     _check_attention_and_scores(config)
+    if config.train.micro_batches > 1 and "conditioned" in config.model.attention:
+        raise ModelError(
+            f"config.train.micro_batches is {config.train.micro_batches}, but "
+            f"config.model.attention is {config.model.attention!r}, expected 1 with it: "
+            "conditioned attention scores pairs of the whole batch at once"
+        )
     if config.losses.cycle.weight > 0 and not config.losses.synthesis.weight > 0:
         raise ModelError(
             "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "

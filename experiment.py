@@ -7,6 +7,8 @@ import importlib.metadata
 import json
 import math
 import os
+import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,15 +46,22 @@ def set_up_devices(config: Config) -> None:
         ModelError: hosts with different numbers of devices, configs or versions of the code.
         DataError: a batch size that the devices do not divide.
     """
+    # By field: the size, and into how many parts each device takes its own of it.
     sizes = {
-        "train.batch_size": config.train.batch_size,
-        "eval.batch_size": config.eval.batch_size,
+        "train.batch_size": (config.train.batch_size, config.train.micro_batches),
+        "eval.batch_size": (config.eval.batch_size, 1),
     }
     count = config.num_cpu_devices
     if not count:
         cores = min(len(os.sched_getaffinity(0)), 8)
-        count = max(n for n in range(1, cores + 1) if all(s % n == 0 for s in sizes.values()))
+        fitting = (
+            n
+            for n in range(1, cores + 1)
+            if all(size % (n * parts) == 0 for size, parts in sizes.values())
+        )
+        count = max(fitting, default=1)
     jax.config.update("jax_num_cpu_devices", count)
+    keep_compiled_programs()
     hosts.check_devices()
     hosts.check_agreement(
         {"program": Path(sys.argv[0]).name, "version of the code": code_version()}
@@ -65,8 +74,29 @@ def set_up_devices(config: Config) -> None:
         jax.process_count(),
         jax.devices()[0].device_kind,
     )
-    for field, size in sizes.items():
-        device_batches.check_batch_size(size, devices=jax.device_count(), field=f"config.{field}")
+    for field, (size, parts) in sizes.items():
+        device_batches.check_batch_size(
+            size, devices=jax.device_count(), field=f"config.{field}", parts=parts
+        )
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles for the next process, unless the user told it where to.
+
+    Below ~/.cache, a folder for each kind of processor: of a program that another kind compiled,
+    JAX says that it might crash, and runs it.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    cpuinfo = Path("/proc/cpuinfo")
+    features = (
+        re.search("^(flags|Features).*", cpuinfo.read_text(), re.M) if cpuinfo.is_file() else None
+    )
+    kind = hashlib.sha256(f"{platform.machine()} {features and features[0]}".encode()).hexdigest()
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jax.config.update("jax_compilation_cache_dir", str(home / "jsreid" / f"compiled-{kind[:8]}"))
+    # The many small ones too: together they take as long as the large one.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def code_version() -> str:
@@ -123,8 +153,9 @@ def check_workdir(config: Config, workdir: Path) -> None:
     file = workdir / "config.json"
     if not file.exists():
         return
-    stored, given = read_json(file), as_json(config)
-    stored.pop("num_cpu_devices", None)
+    # A run of before some field existed was one with its default.
+    stored, given = as_json(stored_config(read_json(file), source=file)), as_json(config)
+    del stored["num_cpu_devices"]
     del given["num_cpu_devices"]
     differences = differing_fields(stored, given)
     if differences:
@@ -160,6 +191,7 @@ def create_embedder(config: Config, schema: Schema, num_categories: int) -> Join
         has_synthesiser=config.losses.synthesis.weight > 0,
         axis_name=parallel.AXIS,
         dtype=jnp.dtype(model.dtype),
+        remat=model.remat,
     )
 
 
@@ -181,9 +213,15 @@ def create_game(
 
     optimizer = config.optimizer
 
+    factor = optimizers.batch_size_factor(
+        optimizer.batch_size_rule,
+        batch_size=config.train.batch_size,
+        reference=optimizer.reference_batch_size,
+    )
+
     def learning_rate(peak: float) -> Schedule:
         return optimizers.learning_rate_schedule(
-            peak,
+            factor * peak,
             kind=optimizer.schedule,
             num_train_steps=num_train_steps,
             warmup_steps=steps(optimizer.warmup_epochs),
@@ -230,6 +268,7 @@ def create_game(
         arc_margin=config.losses.arc_margin,
         categories=np.asarray(categories, np.float32) if needs_categories else None,
         average_decay=config.train.average_decay,
+        micro_batches=config.train.micro_batches,
         seed=config.seed,
         axis_name=parallel.AXIS,
     )

@@ -36,8 +36,14 @@ from jsreid_jax.types import Array, Batch, TrainState
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.")
+_PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Write a trace of so many steps to WORKDIR/profile.", lower_bound=0
+)
 command_line.define_host_flags()
 flags.mark_flags_as_required(["config", "workdir"])
+
+# Steps before the profiler's first: they compile, and fill the queues of batches.
+PROFILED_FROM = 5
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     command_line.end_well_when_terminated()
     command_line.join_hosts()
     experiment.set_up_devices(_CONFIG.value)
-    stopped = train_and_evaluate(_CONFIG.value, workdir)
+    stopped = train_and_evaluate(_CONFIG.value, workdir, profiled_steps=_PROFILE.value)
     hosts.leave()
     if stopped == signal.SIGINT:
         sys.exit(command_line.INTERRUPTED_EXIT_CODE)
@@ -89,8 +95,10 @@ def train_batches(
     return parallel.prefetch_to_devices(split)
 
 
-def train_and_evaluate(config: Config, workdir: Path) -> int | None:
+def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0) -> int | None:
     """The whole run: data, model, steps, validation, checkpoints; from the newest checkpoint on.
+
+    profiled_steps: of so many steps, once the first ones are over, JAX's profiler writes a trace.
 
     Returns None at its end, or the signal that stopped it before; then the last step is saved.
     """
@@ -166,7 +174,10 @@ def train_and_evaluate(config: Config, workdir: Path) -> int | None:
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
         batches = train_batches(config, train, data.schema.group_sizes, start_step)
         writer = create_writer(workdir)
-        progress = periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer)
+        actions: list[periodic_actions.PeriodicAction] = [
+            periodic_actions.ReportProgress(num_train_steps=num_train_steps, writer=writer),
+            *traces(workdir, start_step, num_train_steps, profiled_steps),
+        ]
         embedders = evaluation.Embedders(
             embedder, mirror=config.eval.mirror, score=config.eval.score
         )
@@ -178,7 +189,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> int | None:
         for step in range(start_step + 1, num_train_steps + 1):
             state, metrics = step_fn(state, next(batches))
             history.append(metrics)
-            progress(step)
+            for action in actions:
+                action(step)
             stops = bool(stopped) or hosts.told_to_stop(step)
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
             saves = (
@@ -228,6 +240,32 @@ def create_writer(workdir: Path) -> metric_writers.MetricWriter:
     if not hosts.is_first():
         return metric_writers.MultiWriter([])
     return metric_writers.create_default_writer(workdir, asynchronous=False)
+
+
+def traces(
+    workdir: Path, start_step: int, num_train_steps: int, steps: int
+) -> list[periodic_actions.PeriodicAction]:
+    """JAX's profiler over some steps, on the first host; nothing where so many are not left."""
+    first = start_step + PROFILED_FROM
+    if not steps or not hosts.is_first():
+        return []
+    if first + steps > num_train_steps:
+        logging.warning(
+            "--profile=%d: from step %d to the end at %d there are fewer, nothing is traced",
+            steps,
+            first,
+            num_train_steps,
+        )
+        return []
+    return [
+        periodic_actions.Profile(
+            logdir=workdir / "profile",
+            first_profile=first,
+            num_profile_steps=steps,
+            profile_duration_ms=None,
+            every_secs=None,
+        )
+    ]
 
 
 @contextlib.contextmanager

@@ -82,6 +82,9 @@ def get_config(preset: str = "") -> ConfigDict:
     model.concept_scale = 16.0
     # float32 or bfloat16: what the networks compute in. Parameters and losses stay float32.
     model.dtype = "float32"
+    # Residual blocks keep their input alone and compute the rest again for the gradient: less
+    # memory for a third more work.
+    model.remat = False
 
     # Weights of losses.py (METHOD: losses 1 to 6).
     config.losses = losses = ConfigDict()
@@ -128,6 +131,10 @@ def get_config(preset: str = "") -> ConfigDict:
     optimizer.image_learning_rate = 1e-3
     optimizer.attribute_learning_rate = 1e-3
     optimizer.discriminator_learning_rate = 1e-4
+    # How the peaks, meant for reference_batch_size, follow train.batch_size: none, linear (Goyal et
+    # al. 2017, for sgd), sqrt (Krizhevsky 2014, for adam).
+    optimizer.batch_size_rule = "none"
+    optimizer.reference_batch_size = 128
     # The backbone rests for so long at the start, while what is behind it learns.
     optimizer.freeze_backbone_epochs = 0.0
     # cosine (to 0), drops (times drop_factor at each of drop_epochs), constant.
@@ -143,6 +150,9 @@ def get_config(preset: str = "") -> ConfigDict:
     config.train = train = ConfigDict()
     # Images per step over all devices and hosts.
     train.batch_size = 128
+    # Parts of it that each device computes one after the other (gradient accumulation): the memory
+    # of one part, a third more work. The losses see the whole batch, BatchNorm parts.
+    train.micro_batches = 1
     train.num_epochs = 60
     train.log_every_steps = 50
     # Evaluate an exponential moving average of the embedder's parameters of this decay; 0: none.

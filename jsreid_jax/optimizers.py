@@ -4,6 +4,8 @@ Learning rates are not given to optax, which would count updates: the discrimina
 and moves several times per step at others, and its rate must follow the step all the same.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -12,6 +14,9 @@ from jsreid_jax.types import Player, PyTree, Schedule
 
 NAMES = ("adam", "sgd")
 SCHEDULES = ("cosine", "drops", "constant")
+# By name: what a learning rate is multiplied by where the batch is so many times as large.
+_FACTORS = {"none": lambda ratio: 1.0, "linear": float, "sqrt": math.sqrt}
+BATCH_SIZE_RULES = tuple(_FACTORS)
 
 
 def weight_schedule(*, weight: float, start_step: int, warmup_steps: int) -> Schedule:
@@ -58,6 +63,15 @@ def learning_rate_schedule(
         return rate
 
     return schedule
+
+
+def batch_size_factor(rule: str, *, batch_size: int, reference: int) -> float:
+    """What learning rates that were found for batches of `reference` are multiplied by.
+
+    rule: one of BATCH_SIZE_RULES: "linear" (Goyal et al. 2017) keeps the way that SGD goes per
+    epoch, "sqrt" (Krizhevsky 2014) the spread of a step, as Adam wants it.
+    """
+    return _FACTORS[rule](batch_size / reference)
 
 
 def resting(rate: Schedule, steps: int) -> Schedule:

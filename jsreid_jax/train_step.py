@@ -63,6 +63,7 @@ class StepOptions:
     arc_scale, arc_margin: of the ArcFace loss.
     categories: (K, A) training descriptions; None where no loss asks for them.
     average_decay: of the exponential moving average of the embedder's parameters.
+    micro_batches: parts of a device's batch whose activations are in memory one after the other.
     seed: of what the synthesiser is asked for.
     axis_name: device axis; None on one device outside pmap.
     """
@@ -81,6 +82,7 @@ class StepOptions:
     arc_margin: float = 0.2
     categories: np.ndarray | None = None
     average_decay: float = 0.0
+    micro_batches: int = 1
     seed: int = 0
     axis_name: str | None = None
 
@@ -317,6 +319,51 @@ def learning_rates(state: TrainState, options: StepOptions) -> PyTree:
     }
 
 
+def embed(
+    game: Game,
+    options: StepOptions,
+    params: PyTree,
+    batch_stats: PyTree,
+    batch: Batch,
+    draw: Draw | None,
+) -> tuple[Embeddings, PyTree]:
+    """The embedder's forward pass on a device's batch, and BatchNorm's statistics after it.
+
+    With micro-batches (ours): every part runs by itself, keeps nothing but its embeddings and
+    runs again when the gradient is pulled back. So the losses see the whole batch, its negatives
+    too, as in GradCache (Gao et al. 2021); BatchNorm alone sees parts. Conditioned attention
+    scores pairs across the batch, which no part has.
+    """
+
+    def forward(batch_stats: PyTree, part: tuple[Array, Array, Draw | None]):
+        image, description, draw = part
+        embeddings, mutated = game.embedder.apply(
+            {"params": params, "batch_stats": batch_stats},
+            image,
+            description,
+            train=True,
+            categories=options.categories,
+            draw=draw,
+            mutable=["batch_stats"],
+        )
+        return mutated["batch_stats"], embeddings
+
+    whole = batch.image, batch.description, draw
+    count = options.micro_batches
+    if count == 1:
+        batch_stats, embeddings = forward(batch_stats, whole)
+        return embeddings, batch_stats
+    parts = jax.tree.map(lambda rows: rows.reshape(count, -1, *rows.shape[1:]), whole)
+    batch_stats, stacked = jax.lax.scan(jax.checkpoint(forward), batch_stats, parts)
+    joined = jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), stacked)
+    # These are not of images: every part says the same.
+    return joined.replace(
+        log_temperature=stacked.log_temperature[0],
+        category=None if stacked.category is None else stacked.category[0],
+        group_weights=stacked.group_weights[0],
+    ), batch_stats
+
+
 def train_step(
     game: Game, options: StepOptions, state: TrainState, batch: Batch
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -330,18 +377,11 @@ def train_step(
     if game.embedder.has_synthesiser:
         draw = draw_people(batch, game.embedder.group_sizes, state.step, options)
 
-    def forward(params):
-        return game.embedder.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            batch.image,
-            batch.description,
-            train=True,
-            categories=options.categories,
-            draw=draw,
-            mutable=["batch_stats"],
-        )
-
-    embeddings, pullback, mutated = jax.vjp(forward, state.embedder.params, has_aux=True)
+    embeddings, pullback, batch_stats = jax.vjp(
+        lambda params: embed(game, options, params, state.batch_stats, batch, draw),
+        state.embedder.params,
+        has_aux=True,
+    )
 
     is_played = weights["adversary"] > 0
     if game.embedder.has_synthesiser:
@@ -383,7 +423,7 @@ def train_step(
         embedder=embedder,
         discriminator=discriminator,
         # The statistics come out of a synchronised BatchNorm: already equal on all devices.
-        batch_stats=mutated["batch_stats"],
+        batch_stats=batch_stats,
         average=average,
     )
     return next_state, _mean_over_devices(metrics | embedder_metrics, options.axis_name)

@@ -1,12 +1,11 @@
 """Runs as processes of train.py and eval.py, one after the other, each with its log."""
 
 import contextlib
-import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiment import Config
@@ -66,7 +65,7 @@ def carry_out(
         where = f"[{len(runs) - len(to_do) + place + 1}/{len(runs)}] {run.name}, seed {run.seed}"
         print(f"{where}: output in {run.log}", flush=True)
         since = time.monotonic()
-        failure = _train_and_evaluate(run, workdir, stopped=stopped, lock=lock)
+        failure = _train_and_evaluate(run, stopped=stopped, lock=lock)
         if stopped:
             break
         if not failure:
@@ -109,20 +108,12 @@ def commands(run: Run) -> list[list[str]]:
     return [evaluate] if run.is_trained else [train, evaluate]
 
 
-def _train_and_evaluate(run: Run, workdir: Path, *, stopped: Sequence[int], lock: int) -> str:
+def _train_and_evaluate(run: Run, *, stopped: Sequence[int], lock: int) -> str:
     """Nothing if all went well, else what went wrong."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    # Runs that differ in their seed compile the same programs: JAX keeps them here, the many small
-    # ones too.
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str((workdir / "compiled").absolute()),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
     for command in commands(run):
         start = run.log.stat().st_size if run.log.exists() else 0
-        code = run_command(
-            command, run.log, environment=cache | os.environ, stopped=stopped, lock=lock
-        )
+        code = run_command(command, run.log, stopped=stopped, lock=lock)
         if code:
             said = run.log.read_bytes()[start:].decode(errors="replace").splitlines()
             errors = [line for line in said if line.startswith("error: ")]
@@ -137,7 +128,6 @@ def run_command(
     command: Sequence[str],
     log: Path,
     *,
-    environment: Mapping[str, str],
     stopped: Sequence[int],
     lock: int,
 ) -> int:
@@ -150,7 +140,6 @@ def run_command(
         out.flush()
         process = subprocess.Popen(
             command,
-            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

@@ -1,6 +1,16 @@
 """Every test runs with eight virtual CPU devices; set before JAX makes its backend."""
 
+import os
+import tempfile
 from pathlib import Path
+
+# Shared by all processes of a run of the tests: those of pytest-xdist, and the scripts that tests
+# start. Before JAX is imported, which reads it then.
+if "JSREID_TESTS_COMPILED" not in os.environ:
+    folder = tempfile.TemporaryDirectory(prefix="jsreid_compiled_")
+    os.environ["JSREID_TESTS_COMPILED"] = folder.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest

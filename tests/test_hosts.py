@@ -75,6 +75,8 @@ def train_arguments(workdir: Path, data: Path, *others: str) -> list:
         *("--config", CONFIG, "--workdir", workdir, f"--config.data.dir={data}"),
         # SGD, because Adam makes large differences of small ones; a cosine that others can compare.
         *("--config.optimizer.name=sgd", "--config.eval.score=cosine"),
+        # 21 steps.
+        "--config.train.num_epochs=7",
         *others,
     ]
 
@@ -186,6 +188,9 @@ def test_hosts_that_were_told_different_things_all_refuse(root, data, tmp_path):
     devices = [train_arguments(workdir, data, f"--config.num_cpu_devices={n}") for n in (1, 2)]
     said = refused(root, tmp_path / "devices", devices)
     assert all("different numbers of devices (host 0: 1, host 1: 2)" in text for text in said)
+    lone = [train_arguments(workdir, data, "--distributed")]
+    [sentence] = refused(root, tmp_path / "lone", lone)
+    assert "Expected a cluster that JAX knows, or all of --coordinator_address" in sentence
     assert not workdir.exists()
 
 
@@ -200,7 +205,6 @@ def test_a_coordinator_that_does_not_answer_is_named():
     [
         (("here", 2, 0), "is 'here', expected host:port"),
         (("here:1", 2, 2), "--process_id is 2, expected 0 to 1"),
-        ((None, None, None), "Expected a cluster that JAX knows"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_named(arguments, sentence):

@@ -45,6 +45,14 @@ def test_unknown_names_are_refused():
         optimizers.create_optimizer("lion")
 
 
+def test_learning_rates_follow_the_batch():
+    factors = {
+        rule: optimizers.batch_size_factor(rule, batch_size=512, reference=128)
+        for rule in optimizers.BATCH_SIZE_RULES
+    }
+    assert factors == {"none": 1.0, "linear": 4.0, "sqrt": 2.0}
+
+
 def step(optimizer, params, gradient, rate):
     player = Player(params=params, opt_state=optimizer.init(params))
     return optimizers.descend(optimizer, player, gradient, rate).params

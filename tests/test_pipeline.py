@@ -178,6 +178,12 @@ def test_a_batch_that_devices_do_not_divide_is_refused(size, message):
         device_batches.check_batch_size(size, devices=4, field="train.batch_size")
 
 
+def test_micro_batches_that_do_not_fit_are_refused():
+    device_batches.check_batch_size(24, devices=4, field="train.batch_size", parts=3)
+    with pytest.raises(DataError, match=r"4 devices, each with 3 micro-batches: set it to 12 or"):
+        device_batches.check_batch_size(16, devices=4, field="train.batch_size", parts=3)
+
+
 def test_hosts_that_do_not_divide_and_no_images_are_refused(data):
     with pytest.raises(DataError, match=r"train\.batch_size is 4, .* the 3 hosts"):
         batches(data, 1, host_count=3)

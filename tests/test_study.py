@@ -79,8 +79,8 @@ class FakeRuns:
         self.descriptions: dict[str, list[str]] = {}
         monkeypatch.setattr(running, "run_command", self)
 
-    def __call__(self, command, log, *, environment, stopped, lock):
-        assert os.fstat(lock) and not stopped and environment["JAX_COMPILATION_CACHE_DIR"]
+    def __call__(self, command, log, *, stopped, lock):
+        assert os.fstat(lock) and not stopped
         script, workdir = Path(command[1]).name, Path(command[command.index("--workdir") + 1])
         name = f"{workdir.parent.name}{workdir.name.removeprefix('seed_')}"
         self.ran.append(f"{script} {name}")
@@ -362,7 +362,6 @@ def test_a_signal_ends_the_run_under_way(tmp_path, number):
                 code = running.run_command(
                     [sys.executable, "-c", program],
                     tmp_path / "log",
-                    environment=os.environ,
                     stopped=stopped,
                     lock=lock,
                 )
@@ -476,10 +475,7 @@ def test_the_debug_study_runs_and_is_not_repeated(root, tmp_path):
         *(f"--config.overrides={override}" for override in overrides),
     ]
     # The numbers mean nothing, so they may be computed slowly, by programs compiled in no time.
-    environment = os.environ | {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-    }
+    environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
     def run() -> str:
         done = subprocess.run(

@@ -17,6 +17,7 @@ import pytest
 
 import train
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
+from input_pipeline.whole_folder import only_writer
 from jsreid_jax.errors import ModelError
 
 CONFIG = "configs/rendered_market.py:debug"
@@ -67,7 +68,7 @@ def data(tmp_path_factory) -> Path:
 def trained(root, data, tmp_path_factory) -> Path:
     """The workdir of an undisturbed debug run."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    said = run(root, "train.py", *train_arguments(workdir, data))
+    said = run(root, "train.py", *train_arguments(workdir, data), "--profile=3")
     assert "ETA" in said
     assert "Embedder:" in said
     return workdir
@@ -92,6 +93,7 @@ def test_a_run_leaves_what_it_promises(trained):
     names = {p.name for p in trained.iterdir()}
     assert {"config.json", "checkpoints", "finished.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
+    assert list((trained / "profile").rglob("*.xplane.pb"))
     config = json.loads((trained / "config.json").read_text())
     assert config["model"]["backbone"] == "resnet_tiny"
     finished = json.loads((trained / "finished.json").read_text())
@@ -261,6 +263,15 @@ def test_the_first_loss_that_went_bad_is_named():
             train.summarise([good, good | bad, good | dict.fromkeys(good, math.nan)], 8)
 
 
+def test_a_trace_of_more_steps_than_are_left_is_not_begun(tmp_path):
+    assert train.traces(tmp_path, 7, 12, 0) == []
+    assert train.traces(tmp_path, 7, 12, 1) == []
+    [trace] = train.traces(tmp_path, 6, 12, 1)
+    for step in range(7, 11):
+        trace(step)
+    assert not (tmp_path / "profile").exists()
+
+
 def test_a_collapsed_game_is_warned_of_once():
     watch = train.GameWatch()
 
@@ -289,6 +300,13 @@ def test_another_config_in_the_workdir_is_refused(root, trained, data):
     )
     assert "config.model.attention_width (8 there, 4 now)" in message
     assert (trained / "config.json").read_bytes() == before
+
+
+def test_a_second_run_in_the_workdir_is_refused(root, trained, data, tmp_path):
+    with only_writer(tmp_path / "checkpoints"):
+        message = refused(root, "train.py", *train_arguments(tmp_path, data))
+    assert "another process is writing there" in message
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,21 @@
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
-from games import make_batch, make_game, make_options, make_state, per_device
+from games import (
+    NUM_CATEGORIES,
+    make_batch,
+    make_game,
+    make_options,
+    make_state,
+    per_device,
+)
 
 from jsreid_jax import losses, parallel
-from jsreid_jax.train_step import train_step
+from jsreid_jax.checkpoints import Checkpoints
+from jsreid_jax.train_step import embed, train_step
 
 
 def make_step(game, options, devices: int):
@@ -75,6 +84,24 @@ def test_a_forgotten_pmean_is_noticed():
     state, _ = run_steps(make_game(), make_options(axis_name=None), devices=8, steps=2)
     with pytest.raises(AssertionError, match="differs from replica 0"):
         parallel.assert_replicas_identical(state)
+
+
+def test_what_eight_devices_saved_goes_on_on_fewer(tmp_path):
+    """The next step's losses, of the same global batch."""
+    game, options = make_game(), make_options()
+    step, place = make_step(game, options, 8)
+    state, _ = step(place(make_state(game)), 0)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(1, state, {}, None)
+    _, expected = step(state, 1)
+    for devices in (2, 1):
+        step, place = make_step(game, options, devices)
+        with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+            restored = checkpoints.restore_state(1, place(make_state(game)))
+        assert len(restored.step.devices()) == devices
+        _, metrics = step(restored, 1)
+        for name in metrics:
+            np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
 def one_step(game, options, state, batch):
@@ -235,8 +262,6 @@ def test_a_conditioned_discriminator_uses_the_category():
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(lone):
-    import dataclasses
-
     import jax.numpy as jnp
 
     game, _, batch = lone
@@ -387,3 +412,91 @@ def test_every_loss_runs_on_eight_devices_as_replicas():
     parallel.assert_replicas_identical(state)
     assert all(np.isfinite(float(value)) for value in metrics.values())
     assert all(float(metrics[f"{name}_loss"]) != 0 for name in options.weights)
+
+
+def temporary_bytes(game, options, batch) -> int:
+    """What a compiled step needs beside its inputs and outputs."""
+    step = jax.jit(functools.partial(train_step, game, options))
+    state = jax.eval_shape(lambda: make_state(game, batch.image.shape[1:3]))
+    return step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_micro_batches_are_one_batch():
+    """Of equal parts, so that BatchNorm too sees the same: losses and gradients are the same.
+
+    The contrastive loss is of the whole batch: it would be lower within a part.
+    """
+    game, half = make_game(axis_name=None), make_batch(0, 8)
+    batch = jax.tree.map(lambda rows: np.concatenate([rows, rows]), half)
+    categories = np.unique(half.attributes, axis=0)[:NUM_CATEGORIES]
+    (once, one), (twice, two) = (
+        one_step(
+            game,
+            make_options(axis_name=None, categories=categories, micro_batches=count),
+            make_state(game),
+            batch,
+        )
+        for count in (1, 2)
+    )
+    start = make_state(game).embedder.params
+    assert largest_difference(once.embedder.params, start) > 1e-3
+    assert largest_difference(once.embedder.params, twice.embedder.params) < 1e-5
+    assert largest_difference(once.discriminator, twice.discriminator) < 1e-5
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-4, err_msg=name)
+
+
+def test_micro_batches_of_made_features_fit_together():
+    game = make_game(axis_name=None, synthesises=True)
+    state, batch = jax.eval_shape(lambda: make_state(game)), make_batch(0)
+    whole, parts = (
+        jax.eval_shape(
+            functools.partial(train_step, game, make_options(axis_name=None, micro_batches=count)),
+            state,
+            batch,
+        )
+        for count in (1, 2)
+    )
+    assert whole == parts
+
+
+def test_micro_batches_take_less_memory_and_stay_replicas(lone):
+    game, batch = lone[0], make_batch(0, 64, (64, 32))
+    whole, parts = (
+        temporary_bytes(game, make_options(axis_name=None, micro_batches=count), batch)
+        for count in (1, 8)
+    )
+    assert parts < 0.5 * whole, (parts, whole)
+    state, _ = run_steps(make_game(), make_options(micro_batches=2), devices=4, steps=2)
+    parallel.assert_replicas_identical(state)
+
+
+def kept_bytes(game, batch) -> int:
+    """What the forward pass keeps for the pullback; XLA may then do better than that."""
+    state = jax.eval_shape(lambda: make_state(game, batch.image.shape[1:3]))
+    options = make_options(axis_name=None)
+
+    def pullback(params, batch_stats):
+        run = functools.partial(
+            embed, game, options, batch_stats=batch_stats, batch=batch, draw=None
+        )
+        return jax.vjp(lambda params: run(params=params), params, has_aux=True)[1]
+
+    kept = jax.eval_shape(pullback, state.embedder.params, state.batch_stats)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+
+
+def test_rematerialised_blocks_keep_less_and_learn_the_same(lone):
+    game, state, batch = lone
+    options = make_options(axis_name=None)
+    again = dataclasses.replace(game, embedder=game.embedder.clone(remat=True))
+    assert jax.tree.structure(make_state(again)) == jax.tree.structure(state)
+    kept, _ = one_step(game, options, state, batch)
+    computed, _ = one_step(again, options, state, batch)
+    assert largest_difference(kept, computed) < 1e-5
+    game, again = (
+        dataclasses.replace(game, embedder=game.embedder.clone(backbone="resnet50", remat=remat))
+        for remat in (False, True)
+    )
+    batch = make_batch(0, 8, (128, 64))
+    assert kept_bytes(again, batch) < 0.5 * kept_bytes(game, batch)

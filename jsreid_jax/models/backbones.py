@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         """Map (B, h, w, C) to (B, h / stride, w / stride, C')."""
 
         def norm(x: Array, name: str) -> Array:
@@ -54,6 +54,7 @@ class ResNet(nn.Module):
     stem: "conv7" is the 7x7 stride-2 convolution and max-pool, "conv3" two 3x3 stride-2
     convolutions; both lead to H / 4.
     last_stride: of the last of the n stages, its h = H / 2^n for 1 and H / 2^(n + 1) for 2.
+    remat: whether blocks keep their input alone, and compute the rest again for the gradient.
     """
 
     stage_sizes: Sequence[int]
@@ -63,6 +64,7 @@ class ResNet(nn.Module):
     last_stride: int
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> list[Array]:
@@ -78,20 +80,22 @@ class ResNet(nn.Module):
         x = nn.relu(norm(x, use_running_average=not train))
         if self.stem == "conv7":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])  # pyright: ignore
+        # `train` is Python's and not traced; the class keeps no other name in the parameters.
+        block_type = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
         last_stage, maps = len(self.stage_sizes) - 1, []
         for stage, (blocks, width) in enumerate(
             zip(self.stage_sizes, self.stage_widths, strict=True)
         ):
             stage_stride = 1 if stage == 0 else self.last_stride if stage == last_stage else 2
             for block in range(blocks):
-                x = ResidualBlock(
+                x = block_type(
                     width=width,
                     stride=stage_stride if block == 0 else 1,
                     bottleneck=self.bottleneck,
                     axis_name=self.axis_name,
                     dtype=self.dtype,
                     name=f"stage_{stage}_block_{block}",
-                )(x, train=train)
+                )(x, train)
             maps.append(x)
         return maps
 
@@ -118,8 +122,10 @@ def num_stages(name: str) -> int:
     return len(_ARCHITECTURES[name]["stage_sizes"])
 
 
-def create_backbone(name: str, *, last_stride: int, axis_name: str | None, dtype: Any) -> ResNet:
-    """The backbone of that name, one of BACKBONES.
+def create_backbone(
+    name: str, *, last_stride: int, axis_name: str | None, dtype: Any, remat: bool = False
+) -> ResNet:
+    """The backbone of that name, one of BACKBONES; see `ResNet` for the rest.
 
     Raises:
         ValueError: an unknown name, or a last stride other than 1 or 2.
@@ -133,4 +139,5 @@ def create_backbone(name: str, *, last_stride: int, axis_name: str | None, dtype
         last_stride=last_stride,
         axis_name=axis_name,
         dtype=dtype,
+        remat=remat,
     )

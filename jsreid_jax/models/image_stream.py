@@ -38,6 +38,7 @@ class ImageStream(nn.Module):
 
     attention_stage: of the backbone, counted from its end, 1 is the last. What an early stage says
         of a place it has seen there, a late one has seen half of the image.
+    remat: whether the backbone computes its activations twice instead of keeping them.
     """
 
     architecture: str
@@ -49,6 +50,7 @@ class ImageStream(nn.Module):
     projection_widths: Sequence[int]
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     def setup(self):
         """Make backbone, attention and projection."""
@@ -57,6 +59,7 @@ class ImageStream(nn.Module):
             last_stride=self.last_stride,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            remat=self.remat,
         )
         if self.is_guided:
             self.attention = GuidedAttention(

@@ -53,6 +53,7 @@ class JointEmbedder(nn.Module):
     has_synthesiser: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @property
     def is_conditioned(self) -> bool:
@@ -81,6 +82,7 @@ class JointEmbedder(nn.Module):
             projection_widths=self.projection_widths,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            remat=self.remat,
         )
         self.attribute_stream = AttributeStream(
             group_sizes=self.group_sizes,
