@@ -23,13 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
+from benchmarks.measuring import alternate
 from jsreid_jax import retrieval
 from jsreid_jax.retrieval import EmbeddingFile, Pairs, Ranks
 
@@ -103,17 +102,6 @@ def market_like(num_queries: int, size: int, rng: np.random.Generator) -> Pairs:
     shown = rng.integers(PERSONS, size=size)
     shown[rng.permutation(size)[KNOWN_IMAGES:]] = -1
     return Pairs.from_labels(rng.integers(PERSONS, size=num_queries), shown)
-
-
-def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every call in every round, the calls of a round in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def compare_scores(rounds: int) -> None:
