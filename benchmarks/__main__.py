@@ -1,12 +1,15 @@
 """Speed of training at scale, each row beside its named alternative, alternating; as a table.
 
-    python -m benchmarks [devices] [stall] [startup] [input] [--rounds 5] [--json results/a.json]
+    python -m benchmarks [ROW ...] [--rounds 5] [--json results/a.json] [--compare results/b.json]
 
 devices: a step of the default on 8 virtual devices, beside one device with the same global batch.
 stall: steps with a save among them, beside as many without; the difference per time between saves.
 startup: train.py from its start to its first step, programs compiled by an earlier run, beside one
   that must compile them.
 input: the input pipeline, decode to normalise, beside a bare parallel map of tf.io.decode_jpeg.
+pytorch: steps of the default, of the same with ResNet-50 at 256x128, and embedding with both,
+  beside the same networks, losses and batches in PyTorch (benchmarks/requirements.txt), whose
+  losses of the first step must be the same.
 
 Every row runs in a process of its own. The default's data is rendered if it is not there.
 Medians, with the smallest and largest value; the JSON holds every round. --compare FILE shows the
@@ -28,6 +31,7 @@ ROWS = {
     "stall": training.stall,
     "startup": training.startup,
     "input": training.input_pipeline,
+    "pytorch": training.pytorch,
 }
 
 

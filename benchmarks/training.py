@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import json
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from input_pipeline import device_batches, pipeline, preprocessing, splits
 from jsreid_jax import parallel
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.train_state import create_train_state
-from jsreid_jax.train_step import train_step
+from jsreid_jax.train_step import LOSS_NAMES, train_step
 from jsreid_jax.types import Batch, TrainState
 
 CONFIG_FILE = "configs/rendered_market.py"
@@ -63,6 +65,76 @@ def _game(config: Any, train_set: splits.TrainSet, schema: Any) -> tuple[Any, Tr
     return functools.partial(train_step, game, options), state
 
 
+class _Peer:
+    """PyTorch in a process of its own, which waits while this one works; see torch_peer.py."""
+
+    def __init__(
+        self, config: Any, schema: Any, state: TrainState, batches: list[dict[str, np.ndarray]]
+    ):
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        model, optimizer = config.model, config.optimizer
+        height, width = experiment.image_size(config)
+        # The stem's two strides, and one of every stage between the first and the last.
+        shrunk = {"resnet50": 16, "resnet_small": 8}[model.backbone] * model.last_stride
+        facts = {
+            "threads": len(os.sched_getaffinity(0)),
+            "batches": len(batches),
+            "backbone": model.backbone,
+            "last_stride": model.last_stride,
+            "attention_width": model.attention_width,
+            "places": (height // shrunk) * (width // shrunk),
+            "group_sizes": list(schema.group_sizes),
+            "projection_widths": list(model.projection_widths),
+            "attribute_widths": list(model.attribute_widths),
+            "concept_scale": model.concept_scale,
+            "num_categories": len(state.embedder.params["concept_classifier"]["bias"]),
+            "rate": optimizer.image_learning_rate,
+            "discriminator_rate": optimizer.discriminator_learning_rate,
+            "weight_decay": optimizer.weight_decay,
+            "average_decay": config.train.average_decay,
+            "weights": {name: config.losses[name].weight for name in LOSS_NAMES},
+        }
+        experiment.write_json(folder / "config.json", facts)
+        params = {"embedder": state.embedder.params, "discriminator": state.discriminator.params}
+        arrays = {
+            jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        }
+        for number, batch in enumerate(batches):
+            arrays |= {f"batch_{number}/{name}": value for name, value in batch.items()}
+        np.savez(folder / "arrays.npz", **arrays)  # pyright: ignore[reportArgumentType]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.torch_peer", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.losses: dict[str, float] = json.loads(self._answer())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                "the PyTorch peer has ended: pip install -r benchmarks/requirements.txt"
+            )
+        return line
+
+    def run(self, what: str, count: int) -> None:
+        """Returns when PyTorch has done it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{what} {count}\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
 class _Loop:
     """Steps one after the other on some devices, of the same few batches over and over."""
 
@@ -74,14 +146,14 @@ class _Loop:
         self.state = parallel.replicate(state, devices=devices)
         split = (Batch(**device_batches.split_batch(batch, count)) for batch in batches)
         placed = [parallel.split_over_devices(batch, devices=devices) for batch in split]
-        self._batches: Iterator[Batch] = itertools.cycle(placed)
+        self.batches: Iterator[Batch] = itertools.cycle(placed)
 
-    def run(self, steps: int) -> None:
-        """Returns when all are computed."""
+    def run(self, steps: int) -> dict[str, Any]:
+        """The last one's metrics, when all are computed."""
         metrics: Any = None
         for _ in range(steps):
-            self.state, metrics = self._step(self.state, next(self._batches))
-        jax.block_until_ready(metrics)
+            self.state, metrics = self._step(self.state, next(self.batches))
+        return jax.block_until_ready(metrics)
 
 
 def _batches(config: Any, train_set: splits.TrainSet, schema: Any) -> list[dict[str, np.ndarray]]:
@@ -191,6 +263,73 @@ def startup(rounds: int) -> list[Row]:
             bar="<= 15 s",
         )
     ]
+
+
+def _beside_pytorch(
+    rounds: int, *, backbone: str, size: tuple[int, int], steps: int
+) -> tuple[Any, dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of steps and of embedding as many batches, by who did it; and the config."""
+    config, train_set, schema = _default()
+    config.model.backbone = backbone
+    config.data.image_height, config.data.image_width = size
+    # The adversary plays from the first step on, at a rate that does not move.
+    config.losses.adversary.start_epoch = config.losses.adversary.warmup_epochs = 0.0
+    config.optimizer.schedule, config.optimizer.warmup_epochs = "constant", 0.0
+    step, state = _game(config, train_set, schema)
+    batches = _batches(config, train_set, schema)
+    loop = _Loop(step, jax.tree.map(np.asarray, state), batches, jax.device_count())
+    peer = _Peer(config, schema, state, batches)
+    losses = loop.run(1)
+    for name, loss in peer.losses.items():
+        if not math.isclose(loss, float(losses[f"{name}_loss"]), rel_tol=1e-3, abs_tol=1e-4):
+            raise RuntimeError(f"{name}: {losses[f'{name}_loss']} here, {loss} in PyTorch")
+    embedder = experiment.create_embedder(config, schema, len(train_set.categories))
+    embed = parallel.parallel_apply(
+        lambda variables, image: embedder.apply(variables, image, method="embed_images")
+    )
+
+    def embed_batches() -> None:
+        for _ in range(steps):
+            jax.block_until_ready(embed(loop.state.variables, next(loop.batches).image))
+
+    ways = {"step": functools.partial(loop.run, steps), "embed": embed_batches}
+    seconds = {}
+    for what, here in ways.items():
+        calls = {"here": here, "PyTorch": functools.partial(peer.run, what, steps)}
+        alternate(calls, 1)
+        seconds[what] = alternate(calls, rounds)
+    peer.close()
+    return config, seconds["step"], seconds["embed"]
+
+
+def _rate_row(name: str, seconds: dict[str, list[float]], *, images: int, bar: str, of: str) -> Row:
+    rates = {who: [images / value for value in values] for who, values in seconds.items()}
+    return Row(
+        *(name, "this project", f"PyTorch, {of}", "images/s"),
+        *(rates["here"], rates["PyTorch"]),
+        bar=bar,
+        higher_is_better=True,
+    )
+
+
+def pytorch(rounds: int) -> list[Row]:
+    """Steps and embedding beside the same networks in PyTorch, on as many threads."""
+    rows = []
+    of = "eager, channels-last, fused Adam"
+    for backbone, size, steps, step_bar, embed_bar in (
+        ("resnet_small", (128, 64), STEPS, ">= 1.0", ""),
+        ("resnet50", (256, 128), 2, "as measured", ">= 1.0"),
+    ):
+        config, stepping, embedding = _beside_pytorch(
+            rounds, backbone=backbone, size=size, steps=steps
+        )
+        images = steps * config.train.batch_size
+        network = f"{backbone} {size[0]}x{size[1]}, batch {config.train.batch_size}"
+        rows += [
+            _rate_row(f"training step, {network}", stepping, images=images, bar=step_bar, of=of),
+            _rate_row(f"embedding, {network}", embedding, images=images, bar=embed_bar, of=of),
+        ]
+    return rows
 
 
 def input_pipeline(rounds: int) -> list[Row]:

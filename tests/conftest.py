@@ -4,8 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-# Shared by all processes of a run of the tests: those of pytest-xdist, and the scripts that tests
-# start. Before JAX is imported, which reads it then.
+# Shared by the scripts that tests start, in all processes of pytest-xdist.
 if "JSREID_TESTS_COMPILED" not in os.environ:
     folder = tempfile.TemporaryDirectory(prefix="jsreid_compiled_")
     os.environ["JSREID_TESTS_COMPILED"] = folder.name
@@ -15,6 +14,8 @@ if "JSREID_TESTS_COMPILED" not in os.environ:
 import jax
 import pytest
 
+# Not by the tests themselves: JAX writes no entry whole or not at all, and warns who reads a half.
+jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_num_cpu_devices", 8)
 # Small programs, each run a few times: compiling them well takes longer than running them badly.
 jax.config.update("jax_disable_most_optimizations", True)
