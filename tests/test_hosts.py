@@ -117,11 +117,11 @@ def saved_arrays(workdir: Path) -> dict[str, np.ndarray]:
     return {"/".join(map(str, key)): np.asarray(value) for key, value in flat.items()}
 
 
-def assert_same_run(one: Path, other: Path) -> None:
+def assert_same_run(one: Path, other: Path, *, tolerance: float) -> None:
     a, b = saved_arrays(one), saved_arrays(other)
     assert a.keys() == b.keys() and newest(one) == newest(other)
     for name in a:
-        np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(a[name], b[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 def test_two_hosts_are_one_run_and_one_evaluation(root, data, alone, tmp_path):
@@ -142,7 +142,7 @@ def test_two_hosts_are_one_run_and_one_evaluation(root, data, alone, tmp_path):
     # One of them writes.
     assert "train/embedder_loss" in said[0] and "train/embedder_loss" not in said[1]
     assert len(list(workdir.glob("events.out.tfevents.*"))) == 2
-    assert_same_run(workdir, alone)
+    assert_same_run(workdir, alone, tolerance=1e-5)
 
     evaluate = ["--workdir", workdir, "--output_dir", tmp_path / "together"]
     said = run(root, tmp_path / "third", "eval.py", [evaluate] * 2)
@@ -166,7 +166,7 @@ def test_a_host_that_dies_ends_the_other_and_the_run_goes_on(root, data, alone, 
         since = time.monotonic()
         assert processes[0].wait(timeout=60) not in (0, None)
         print(f"the other ended after {time.monotonic() - since:.1f} s")
-    # On one host with as many devices as both had.
+    # On one host, with half of the devices: sums of other parts are rounded otherwise.
     said = run(
         root,
         tmp_path / "second",
@@ -174,7 +174,7 @@ def test_a_host_that_dies_ends_the_other_and_the_run_goes_on(root, data, alone, 
         [train_arguments(workdir, data, "--config.num_cpu_devices=2")],
     )
     assert "Resuming from the checkpoint" in said[0]
-    assert_same_run(workdir, alone)
+    assert_same_run(workdir, alone, tolerance=1e-4)
 
 
 def test_hosts_that_were_told_different_things_all_refuse(root, data, tmp_path):

@@ -18,6 +18,7 @@ import pytest
 import train
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.whole_folder import only_writer
+from jsreid_jax.checkpoints import write_checksums
 from jsreid_jax.errors import ModelError
 
 CONFIG = "configs/rendered_market.py:debug"
@@ -386,4 +387,7 @@ def test_arrays_that_do_not_read_are_one_sentence(root, trained, tmp_path):
     assert damaged
     for file in damaged:
         file.write_bytes(file.read_bytes()[:20])
+    # As if they had been written so: other harm is found before anything is read.
+    for checkpoint in (workdir / "checkpoints").iterdir():
+        write_checksums(checkpoint)
     assert "this checkpoint does not read" in refused(root, "eval.py", "--workdir", workdir)
