@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # The files that take longest begin, one on each process, so that none is left over at the end.
-LONGEST = ("test_train.py", "test_study.py", "test_train_step.py")
+LONGEST = ("test_train.py", "test_hosts.py", "test_study.py", "test_train_step.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
