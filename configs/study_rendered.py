@@ -80,9 +80,9 @@ STUDIES = {
     ),
     "rq4": (
         "Against the others",
-        "Is the joint space better than predicting attributes, and than the methods after it?",
-        "jsreid",
-        (RECOGNITION, ASMR, SAL, JSREID),
+        "Is the paper's method better than predicting attributes, and than the methods after it?",
+        "aaipr",
+        (AAIPR, RECOGNITION, ASMR, SAL, JSREID),
     ),
     "ours": (
         "Parts of jsreid",
