@@ -25,7 +25,8 @@ import command_line
 import config_check
 import experiment
 from experiment import Config
-from input_pipeline import device_batches, pipeline, preprocessing, splits
+from input_pipeline import device_batches, pipeline, splits
+from input_pipeline.augmentation import Augmentation
 from input_pipeline.whole_folder import only_writer
 from jsreid_jax import evaluation, hosts, parallel
 from jsreid_jax.checkpoints import Checkpoints
@@ -77,7 +78,7 @@ def train_batches(
         group_sizes=group_sizes,
         batch_size=config.train.batch_size,
         image_size=experiment.image_size(config),
-        augmentation=preprocessing.Augmentation(
+        augmentation=Augmentation(
             flip=data.flip,
             crop=data.crop,
             erase=data.erase,

@@ -6,7 +6,8 @@ devices: a step of the default on 8 virtual devices, beside one device with the 
 stall: steps with a save among them, beside as many without; the difference per time between saves.
 startup: train.py from its start to its first step, programs compiled by an earlier run, beside one
   that must compile them.
-input: the input pipeline, decode to normalise, beside a bare parallel map of tf.io.decode_jpeg.
+input: the input pipeline, decode to normalise, beside a bare parallel map of tf.io.decode_jpeg, and
+  beside a PyTorch DataLoader whose workers do the same with Pillow.
 pytorch: steps of the default, of the same with ResNet-50 at 256x128, and embedding with both,
   beside the same networks, losses and batches in PyTorch (benchmarks/requirements.txt), whose
   losses of the first step must be the same.

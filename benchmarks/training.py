@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import experiment
 from benchmarks.measuring import Row, alternate
 from configs import rendered_market
 from input_pipeline import device_batches, pipeline, preprocessing, splits
+from input_pipeline.augmentation import Augmentation
 from jsreid_jax import parallel
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.train_state import create_train_state
@@ -30,6 +32,8 @@ CONFIG_FILE = "configs/rendered_market.py"
 # Of a round.
 STEPS = 40
 INPUT_IMAGES = 512
+INPUT_BATCH = 128
+INPUT_BATCHES = 32
 INPUT_SIZE = (256, 128)
 
 
@@ -65,14 +69,51 @@ def _game(config: Any, train_set: splits.TrainSet, schema: Any) -> tuple[Any, Tr
     return functools.partial(train_step, game, options), state
 
 
-class _Peer:
-    """PyTorch in a process of its own, which waits while this one works; see torch_peer.py."""
+class _Torch:
+    """PyTorch in a process of its own, which answers lines and waits while this one works."""
 
-    def __init__(
-        self, config: Any, schema: Any, state: TrainState, batches: list[dict[str, np.ndarray]]
-    ):
+    def __init__(self, module: str, fill: Callable[[Path], None]):
+        """Starts benchmarks.MODULE on a folder that `fill` fills; `first` is its first line."""
         self._folder = tempfile.TemporaryDirectory()
-        folder = Path(self._folder.name)
+        fill(Path(self._folder.name))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.{module}", self._folder.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.first = self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                "the PyTorch process has ended: pip install -r benchmarks/requirements.txt"
+            )
+        return line
+
+    def ask(self, line: str) -> str:
+        """Its answer, when PyTorch has done it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+def _torch_peer(
+    config: Any, schema: Any, state: TrainState, batches: list[dict[str, np.ndarray]]
+) -> _Torch:
+    """The same game in PyTorch; see torch_peer.py."""
+
+    def fill(folder: Path) -> None:
         model, optimizer = config.model, config.optimizer
         height, width = experiment.image_size(config)
         # The stem's two strides, and one of every stage between the first and the last.
@@ -104,35 +145,8 @@ class _Peer:
         for number, batch in enumerate(batches):
             arrays |= {f"batch_{number}/{name}": value for name, value in batch.items()}
         np.savez(folder / "arrays.npz", **arrays)  # pyright: ignore[reportArgumentType]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.torch_peer", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.losses: dict[str, float] = json.loads(self._answer())
 
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(
-                "the PyTorch peer has ended: pip install -r benchmarks/requirements.txt"
-            )
-        return line
-
-    def run(self, what: str, count: int) -> None:
-        """Returns when PyTorch has done it."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{what} {count}\n")
-        self._process.stdin.flush()
-        self._answer()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._folder.cleanup()
+    return _Torch("torch_peer", fill)
 
 
 class _Loop:
@@ -164,7 +178,7 @@ def _batches(config: Any, train_set: splits.TrainSet, schema: Any) -> list[dict[
         group_sizes=schema.group_sizes,
         batch_size=config.train.batch_size,
         image_size=experiment.image_size(config),
-        augmentation=preprocessing.Augmentation(),
+        augmentation=Augmentation(),
         description_dropout=config.data.description_dropout,
         seed=config.seed,
     )
@@ -278,9 +292,9 @@ def _beside_pytorch(
     step, state = _game(config, train_set, schema)
     batches = _batches(config, train_set, schema)
     loop = _Loop(step, jax.tree.map(np.asarray, state), batches, jax.device_count())
-    peer = _Peer(config, schema, state, batches)
+    peer = _torch_peer(config, schema, state, batches)
     losses = loop.run(1)
-    for name, loss in peer.losses.items():
+    for name, loss in json.loads(peer.first).items():
         if not math.isclose(loss, float(losses[f"{name}_loss"]), rel_tol=1e-3, abs_tol=1e-4):
             raise RuntimeError(f"{name}: {losses[f'{name}_loss']} here, {loss} in PyTorch")
     embedder = experiment.create_embedder(config, schema, len(train_set.categories))
@@ -295,7 +309,7 @@ def _beside_pytorch(
     ways = {"step": functools.partial(loop.run, steps), "embed": embed_batches}
     seconds = {}
     for what, here in ways.items():
-        calls = {"here": here, "PyTorch": functools.partial(peer.run, what, steps)}
+        calls = {"here": here, "PyTorch": functools.partial(peer.ask, f"{what} {steps}")}
         alternate(calls, 1)
         seconds[what] = alternate(calls, rounds)
     peer.close()
@@ -333,52 +347,88 @@ def pytorch(rounds: int) -> list[Row]:
 
 
 def input_pipeline(rounds: int) -> list[Row]:
-    """Batches as training has them, beside decoding alone; images of one size, as rendered."""
-    config, train_set, schema = _default()
+    """Batches as training has them, beside decoding alone and beside a DataLoader with Pillow.
+
+    Images of one size, as rendered; rates once all buffers are used up.
+    """
+    _, train_set, schema = _default()
     height, width = INPUT_SIZE
     encoded = [_encoded(image, height, width) for image in train_set.images[:INPUT_IMAGES]]
-    data = config.data
-    augmentation = preprocessing.Augmentation(flip=0.5, crop=max(data.crop, 0.1), erase=0.5)
-    batch_size = 128
+    cores = len(os.sched_getaffinity(0))
+    flip, crop, erase = 0.5, 0.1, 0.5
+    stream = pipeline.train_batches(
+        encoded,
+        train_set.attributes[: len(encoded)],
+        train_set.label[: len(encoded)],
+        group_sizes=schema.group_sizes,
+        batch_size=INPUT_BATCH,
+        image_size=INPUT_SIZE,
+        augmentation=Augmentation(flip=flip, crop=crop, erase=erase),
+        description_dropout=0.0,
+        seed=0,
+    )
 
-    def ours() -> None:
-        batches = pipeline.train_batches(
-            encoded,
-            train_set.attributes[: len(encoded)],
-            train_set.label[: len(encoded)],
-            group_sizes=schema.group_sizes,
-            batch_size=batch_size,
-            image_size=INPUT_SIZE,
-            augmentation=augmentation,
-            description_dropout=0.0,
-            seed=0,
-        )
-        for _ in range(4 * len(encoded) // batch_size):
-            next(batches)
+    def fill(folder: Path) -> None:
+        facts = {
+            "threads": cores,
+            "epochs": 100,
+            "batch_size": INPUT_BATCH,
+            "mean": preprocessing.MEAN,
+            "std": preprocessing.STD,
+            "flip": flip,
+            "crop": crop,
+            "erase": erase,
+        }
+        experiment.write_json(folder / "config.json", facts)
+        images = {str(i): np.frombuffer(image, np.uint8) for i, image in enumerate(encoded)}
+        np.savez(folder / "images.npz", **images)  # pyright: ignore[reportArgumentType]
 
-    def bare() -> None:
-        dataset = tf.data.Dataset.from_tensor_slices(np.asarray(encoded, object)).repeat(4)
+    loader = _Torch("torch_input", fill)
+
+    def ours() -> float:
+        for _ in range(8):
+            next(stream)
+        start = time.perf_counter()
+        for _ in range(INPUT_BATCHES):
+            next(stream)
+        return time.perf_counter() - start
+
+    def bare() -> float:
+        dataset = tf.data.Dataset.from_tensor_slices(np.asarray(encoded, object)).repeat()
         dataset = dataset.map(
             lambda image: tf.io.decode_jpeg(image, channels=3),
-            num_parallel_calls=len(os.sched_getaffinity(0)),
+            num_parallel_calls=cores,
             deterministic=True,
         )
+        dataset = dataset.take(INPUT_BATCH * INPUT_BATCHES)
+        start = time.perf_counter()
         int(dataset.reduce(np.int64(0), lambda count, _: count + 1))
+        return time.perf_counter() - start
 
-    calls: dict[str, Callable[[], Any]] = {"ours": ours, "bare": bare}
-    alternate(calls, 1)
-    seconds = alternate(calls, rounds)
-    rates = {
-        name: [4 * len(encoded) / value for value in values] for name, values in seconds.items()
+    calls: dict[str, Callable[[], float]] = {
+        "ours": ours,
+        "bare": bare,
+        "loader": lambda: float(loader.ask(str(INPUT_BATCHES))),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            rates[name].append(INPUT_BATCH * INPUT_BATCHES / call())
+            time.sleep(1.5)  # until what reads ahead has read ahead
+    loader.close()
+    name = f"input, {height}x{width} JPEG, decode, flip, crop, erase, normalise"
+    alternatives = {
+        "bare": ("bare tf.io.decode_jpeg map", ">= 0.85"),
+        "loader": (f"PyTorch DataLoader, Pillow, {cores} workers", ">= 1.5"),
     }
     return [
         Row(
-            "input, 256x128 JPEG, decode, flip, crop, erase, normalise",
-            *("this pipeline", "bare tf.io.decode_jpeg map", "images/s"),
-            *(rates["ours"], rates["bare"]),
-            bar=">= 0.85",
+            *(name, "this pipeline", alternative, "images/s"),
+            *(rates["ours"][1:], rates[which][1:]),
+            bar=bar,
             higher_is_better=True,
         )
+        for which, (alternative, bar) in alternatives.items()
     ]
 
 

@@ -48,7 +48,7 @@ def get_config(preset: str = "") -> ConfigDict:
     # Share of training descriptions of which random groups are set to unknown, so that queries may
     # leave groups open (jsreid's own).
     data.description_dropout = 0.0
-    # Augmentation of training images; 0 switches a part off (input_pipeline/preprocessing.py).
+    # Augmentation of training images; 0 switches a part off (input_pipeline/augmentation.py).
     data.flip = 0.5
     data.crop = 0.15
     data.erase = 0.0

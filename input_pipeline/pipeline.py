@@ -7,13 +7,19 @@ number of hosts. The encoded images stay in memory (Market-1501's training set: 
 """
 
 import os
+import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from input_pipeline import preprocessing
+from input_pipeline.augmentation import Augmentation, augment
 from input_pipeline.errors import DataError
+
+# Images that one call of the graph loads: one by one, calling costs as much as decoding.
+_AT_ONCE = 8
 
 # TensorFlow only feeds: without this it would claim the accelerators' memory for itself.
 tf.config.set_visible_devices([], "GPU")
@@ -29,20 +35,26 @@ def shuffled_index(position: tf.Tensor, *, seed: int, num_examples: int) -> tf.T
     )
 
 
-def partial_description(
-    attributes: tf.Tensor, seed: tf.Tensor, *, group_sizes: Sequence[int], dropout: float
+def partial_descriptions(
+    attributes: tf.Tensor, seeds: tf.Tensor, *, group_sizes: Sequence[int], dropout: float
 ) -> tf.Tensor:
-    """What a description says of attributes (A,) float32: with probability dropout not everything.
+    """What descriptions say of attributes (B, A) float32: with probability dropout not everything.
 
     A partial description keeps m of the R groups, m drawn evenly from 1 to R - 1 and the groups
-    evenly too; the others become 0, unknown (ours). seed (2,) decides.
+    evenly too; the others become 0, unknown (ours). seeds (B, 2): those of the images.
     """
     groups = len(group_sizes)
-    draws = tf.random.stateless_uniform([groups + 2], seed)
-    kept = 1 + tf.cast(draws[1] * (groups - 1), tf.int32)
-    place = tf.argsort(tf.argsort(draws[2:]))
-    is_kept = (place < kept) | (draws[0] >= dropout)
-    return attributes * tf.repeat(tf.cast(is_kept, tf.float32), list(group_sizes))
+    fold_in = tf.random.experimental.stateless_fold_in  # pyright: ignore
+    draws = tf.stack(
+        [
+            tf.random.stateless_uniform([groups + 2], fold_in(seed, 1))
+            for seed in tf.unstack(seeds, attributes.shape[0])
+        ]
+    )
+    kept = 1 + tf.cast(draws[:, 1:2] * (groups - 1), tf.int32)
+    place = tf.argsort(tf.argsort(draws[:, 2:]))
+    is_kept = (place < kept) | (draws[:, :1] >= dropout)
+    return attributes * tf.repeat(tf.cast(is_kept, tf.float32), list(group_sizes), axis=1)
 
 
 def train_batches(
@@ -53,7 +65,7 @@ def train_batches(
     group_sizes: Sequence[int],
     batch_size: int,
     image_size: tuple[int, int],
-    augmentation: preprocessing.Augmentation,
+    augmentation: Augmentation,
     description_dropout: float,
     seed: int,
     start_step: int = 0,
@@ -90,39 +102,84 @@ def train_batches(
             f"train.batch_size is {batch_size}, expected a multiple of the {host_count} hosts"
         )
     host_batch = batch_size // host_count
+    at_once = max(n for n in range(1, _AT_ONCE + 1) if host_batch % n == 0)
     all_images = tf.constant(np.asarray(images, object))
     all_attributes = tf.constant(attributes, tf.float32)
     all_labels = tf.constant(label, tf.int32)
-    height, width = image_size
 
     def load(counter: tf.Tensor) -> dict[str, tf.Tensor]:
-        step, row = counter // host_batch, tf.math.floormod(counter, host_batch)
-        position = step * batch_size + host_index * host_batch + row
-        index = shuffled_index(position, seed=seed, num_examples=len(images))
-        image = preprocessing.decode(all_images[index])
-        image = preprocessing.resize(image, height=height, width=width)
-        image_seed = tf.stack([tf.constant(seed, tf.int64), position])
-        image = preprocessing.augment(image, image_seed, augmentation)
-        description = all_attributes[index]
+        """Rows counter * at_once and following of this host's stream."""
+        counters = counter * at_once + tf.range(at_once, dtype=tf.int64)
+        step, row = counters // host_batch, tf.math.floormod(counters, host_batch)
+        positions = step * batch_size + host_index * host_batch + row
+        index = tf.stack(
+            [
+                shuffled_index(position, seed=seed, num_examples=len(images))
+                for position in tf.unstack(positions)
+            ]
+        )
+        seeds = tf.stack([tf.fill([at_once], tf.constant(seed, tf.int64)), positions], axis=1)
+        whole = description = tf.gather(all_attributes, index)
         if description_dropout:
-            fold_in = tf.random.experimental.stateless_fold_in  # pyright: ignore
-            description = partial_description(
-                description,
-                fold_in(image_seed, 1),
-                group_sizes=group_sizes,
-                dropout=description_dropout,
+            description = partial_descriptions(
+                description, seeds, group_sizes=group_sizes, dropout=description_dropout
             )
         return {
-            "image": preprocessing.normalise(image),
-            "attributes": all_attributes[index],
+            "image": _augmented(
+                tf.gather(all_images, index), seeds, augmentation, image_size=image_size
+            ),
+            "attributes": whole,
             "description": description,
-            "label": all_labels[index],
+            "label": tf.gather(all_labels, index),
         }
 
-    counters = tf.data.Dataset.range(start_step * host_batch, np.iinfo(np.int64).max)
+    first = start_step * host_batch // at_once
+    counters = tf.data.Dataset.range(first, np.iinfo(np.int64).max // at_once)
     dataset = counters.map(load, num_parallel_calls=_cores(), deterministic=True)
-    dataset = _not_tuned(dataset.batch(host_batch, drop_remainder=True).prefetch(2))
-    return dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
+    if at_once < host_batch:
+        dataset = dataset.rebatch(host_batch)
+    return _ended_at_exit(_not_tuned(dataset.prefetch(2)))
+
+
+def _augmented(
+    encoded: tf.Tensor,
+    seeds: tf.Tensor,
+    augmentation: Augmentation,
+    *,
+    image_size: tuple[int, int],
+) -> tf.Tensor:
+    """Encoded images (B,), decoded, of one size, augmented with seeds (B, 2), normalised."""
+    height, width = image_size
+    images = [preprocessing.decode(image) for image in tf.unstack(encoded)]
+    sizes = tf.stack([tf.shape(image)[:2] for image in images])
+
+    def as_they_are() -> tf.Tensor:
+        stacked = tf.ensure_shape(tf.stack(images), (len(images), height, width, 3))
+        return augment(stacked, seeds, augmentation)
+
+    def resized() -> tf.Tensor:
+        stacked = [preprocessing.resize(image, height=height, width=width) for image in images]
+        return augment(tf.stack(stacked), seeds, augmentation)
+
+    # Those that fit stay uint8, a quarter of the bytes.
+    return tf.cond(tf.reduce_all(sizes == image_size), as_they_are, resized)
+
+
+def _ended_at_exit(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Elements of the data set, until its user or the interpreter ends.
+
+    Its threads call Python: one that still ran when the interpreter is gone would wait for ever,
+    and the process for it.
+    """
+    holder: list[Any] = [dataset.as_numpy_iterator()]
+
+    def elements() -> Iterator[dict[str, np.ndarray]]:
+        while True:
+            yield next(holder[0])
+
+    stream = elements()
+    weakref.finalize(stream, holder.clear)
+    return stream
 
 
 def _cores() -> int:

@@ -26,7 +26,8 @@ from configs import (
     study_rendered,
     two_stream,
 )
-from input_pipeline import pipeline, preprocessing, splits
+from input_pipeline import pipeline, splits
+from input_pipeline.augmentation import Augmentation
 from input_pipeline.datasets.load import BUILDERS
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.datasets.readers import READERS
@@ -140,7 +141,7 @@ def test_debug_reads_a_look_alike_of_its_benchmark(name, tmp_path, monkeypatch):
             group_sizes=data.schema.group_sizes,
             batch_size=config.train.batch_size,
             image_size=experiment.image_size(config),
-            augmentation=preprocessing.Augmentation(),
+            augmentation=Augmentation(),
             description_dropout=0.5,
             seed=0,
         )

@@ -7,8 +7,9 @@ import tensorflow as tf
 from PIL import Image
 
 from input_pipeline import device_batches, pipeline
+from input_pipeline.augmentation import Augmentation
 from input_pipeline.errors import DataError
-from input_pipeline.preprocessing import MEAN, STD, Augmentation, augment, decode, random_erase
+from input_pipeline.preprocessing import MEAN, STD, decode
 
 SIZE = (16, 8)
 ALL_ON = Augmentation(flip=0.5, crop=0.2, erase=0.5, brightness=0.2, contrast=0.2)
@@ -113,28 +114,25 @@ def test_an_image_differs_between_epochs(data):
     assert np.abs(first["image"] - second["image"]).max() > 0.1
 
 
-def test_every_augmentation_changes_something_and_keeps_the_range():
-    image = tf.constant(np.random.default_rng(0).uniform(0, 255, (16, 8, 3)), tf.float32)
-    for name in ("flip", "crop", "erase", "brightness", "contrast"):
-        only = Augmentation(**{name: 1.0 if name in ("flip", "erase") else 0.3})
-        changed = augment(image, tf.constant([0, 5], tf.int64), only).numpy()
-        assert changed.shape == (16, 8, 3)
-        assert np.abs(changed - image.numpy()).max() > 1, name
-        assert changed.min() >= 0, name
-        assert changed.max() <= 255.001, name
-    same = augment(image, tf.constant([0, 5], tf.int64), Augmentation()).numpy()
-    np.testing.assert_array_equal(same, image)
+def test_images_of_another_size_are_resized_before_they_are_augmented(data):
+    """One that does not fit takes its neighbours of the same call with it, and changes none."""
+    images, attributes, label = data
+    images = [*images[:5], jpeg(50, (32, 16)), *images[6:]]
+    assert label[5] == 5
+    for first, second in zip(
+        batches(data, 4), batches((images, attributes, label), 4), strict=True
+    ):
+        same = first["label"] != 5
+        np.testing.assert_array_equal(first["image"][same], second["image"][same])
+    assert second["image"].shape == (4, *SIZE, 3)
 
 
-def test_erasing_replaces_one_rectangle_of_the_drawn_size():
-    image = tf.zeros((100, 50, 3))
-    draws = tf.constant([0.0, 1.0, 0.5, 0.5, 0.5])  # erase; area 20 %, square in relative terms
-    erased = random_erase(image, draws, probability=0.5).numpy()[..., 0] > 0
-    assert erased.mean() == pytest.approx(0.2, abs=0.02)
-    rows, columns = np.flatnonzero(erased.any(1)), np.flatnonzero(erased.any(0))
-    assert erased[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
-    untouched = random_erase(image, tf.constant([0.6, 1.0, 0.5, 0.5, 0.5]), probability=0.5)
-    assert untouched.numpy().max() == 0
+def test_hundreds_of_images_at_once_are_those_of_few(data):
+    """Batches beyond what one call loads are put together from several."""
+    whole = batches(data, 1, batch_size=96)[0]
+    parts = batches(data, 24)
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, np.concatenate([part[name] for part in parts]))
 
 
 def test_gallery_batches_are_padded_and_masked(data):
