@@ -36,8 +36,10 @@ from jsreid_jax.types import PyTree, Schedule
 Config = Any
 
 
-def set_up_devices(config: Config) -> None:
-    """Make virtual CPU devices, and check that the devices of all hosts divide both batch sizes.
+def set_up_devices(config: Config, *, trains: bool = True) -> None:
+    """Make virtual CPU devices, and check that the devices of all hosts divide the batch sizes.
+
+    trains: whether training's counts too, or evaluation's alone.
 
     Must run before anything else asks JAX for its devices, and after the hosts have met. On a
     machine with accelerators the virtual devices exist and are not used.
@@ -47,10 +49,9 @@ def set_up_devices(config: Config) -> None:
         DataError: a batch size that the devices do not divide.
     """
     # By field: the size, and into how many parts each device takes its own of it.
-    sizes = {
-        "train.batch_size": (config.train.batch_size, config.train.micro_batches),
-        "eval.batch_size": (config.eval.batch_size, 1),
-    }
+    sizes = {"eval.batch_size": (config.eval.batch_size, 1)}
+    if trains:
+        sizes["train.batch_size"] = (config.train.batch_size, config.train.micro_batches)
     count = config.num_cpu_devices
     if not count:
         cores = min(len(os.sched_getaffinity(0)), 8)

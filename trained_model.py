@@ -45,7 +45,7 @@ def load_run(workdir: Path, which: str) -> Model:
         )
     file = workdir / "config.json"
     config = experiment.stored_config(experiment.read_json(file), source=file)
-    experiment.set_up_devices(config)
+    experiment.set_up_devices(config, trains=False)
     checkpoints = Checkpoints(folder, read_only=True)
     step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
     step = checkpoints.latest_step() if step is None else step
@@ -92,7 +92,7 @@ def load_bundle(folder: Path) -> Model:
             "1 on, export the bundle again"
         )
     config = experiment.stored_config(description["config"], source=file)
-    experiment.set_up_devices(config)
+    experiment.set_up_devices(config, trains=False)
     schema, embedder, state = _prepare(description, config)
     variables = export.read_variables(folder, state.variables)
     return Model(embedder, variables, config, schema, description)

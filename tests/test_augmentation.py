@@ -101,8 +101,9 @@ from input_pipeline import pipeline
 from input_pipeline.augmentation import Augmentation
 picture = tf.io.encode_jpeg(tf.zeros((256, 128, 3), tf.uint8)).numpy()
 stream = pipeline.train_batches(
-    [picture] * 3, np.ones((3, 2), np.int8), np.zeros(3, np.int32), group_sizes=(2,), batch_size=256,
-    image_size=(256, 128), augmentation=Augmentation(crop=0.1), description_dropout=0.0, seed=0)
+    [picture] * 3, np.ones((3, 2), np.int8), np.zeros(3, np.int32), group_sizes=(2,),
+    batch_size=256, image_size=(256, 128), augmentation=Augmentation(crop=0.1),
+    description_dropout=0.0, seed=0)
 for _ in range(4):
     next(stream)
 print("read")
