@@ -157,7 +157,8 @@ class _Loop:
     ):
         devices = jax.devices()[:count]
         self._step = parallel.parallel_step(step, devices=devices)
-        self.state = parallel.replicate(state, devices=devices)
+        # The step takes its state's memory, and others may start from the same one.
+        self.state = parallel.replicate(jax.tree.map(np.array, state), devices=devices)
         split = (Batch(**device_batches.split_batch(batch, count)) for batch in batches)
         placed = [parallel.split_over_devices(batch, devices=devices) for batch in split]
         self.batches: Iterator[Batch] = itertools.cycle(placed)
@@ -291,7 +292,7 @@ def _beside_pytorch(
     config.optimizer.schedule, config.optimizer.warmup_epochs = "constant", 0.0
     step, state = _game(config, train_set, schema)
     batches = _batches(config, train_set, schema)
-    loop = _Loop(step, jax.tree.map(np.asarray, state), batches, jax.device_count())
+    loop = _Loop(step, state, batches, jax.device_count())
     peer = _torch_peer(config, schema, state, batches)
     losses = loop.run(1)
     for name, loss in json.loads(peer.first).items():
