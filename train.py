@@ -186,8 +186,15 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
         history: list[dict[str, Array]] = []
         stopped = stack.enter_context(stop_signals())
+        # A kill may come while a save is under way. It costs no more than checkpoint_every_steps:
+        # saves are a little closer, and so many steps later the loop waits until one is whole.
+        slack = config.train.checkpoint_every_steps // 5
+        save_every_steps = config.train.checkpoint_every_steps - slack
+        saved = start_step
         since = time.monotonic()
         for step in range(start_step + 1, num_train_steps + 1):
+            if step == saved + slack + 1:
+                checkpoints.wait()
             state, metrics = step_fn(state, next(batches))
             history.append(metrics)
             for action in actions:
@@ -197,7 +204,7 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
             saves = (
                 evaluates
                 or stops
-                or step % config.train.checkpoint_every_steps == 0
+                or step % save_every_steps == 0
                 or step == adversary_begins
             )
             if saves or step % config.train.log_every_steps == 0:
@@ -216,6 +223,7 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
             told = {"seconds": seconds, "validation": scores}
             checkpoints.save(step, state, meta | told, scores)
+            saved = step
             if stops and step < num_train_steps:
                 checkpoints.wait()
                 writer.close()

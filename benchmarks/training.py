@@ -22,7 +22,7 @@ from benchmarks.measuring import Row, alternate
 from configs import rendered_market
 from input_pipeline import device_batches, pipeline, preprocessing, splits
 from input_pipeline.augmentation import Augmentation
-from jsreid_jax import parallel
+from jsreid_jax import evaluation, parallel
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import LOSS_NAMES, train_step
@@ -299,9 +299,7 @@ def _beside_pytorch(
         if not math.isclose(loss, float(losses[f"{name}_loss"]), rel_tol=1e-3, abs_tol=1e-4):
             raise RuntimeError(f"{name}: {losses[f'{name}_loss']} here, {loss} in PyTorch")
     embedder = experiment.create_embedder(config, schema, len(train_set.categories))
-    embed = parallel.parallel_apply(
-        lambda variables, image: embedder.apply(variables, image, method="embed_images")
-    )
+    embed = evaluation.Embedders(embedder, mirror=False).images
 
     def embed_batches() -> None:
         for _ in range(steps):

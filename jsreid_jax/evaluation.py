@@ -3,6 +3,7 @@
 Ranks and metrics are retrieval.py's, what counts as right protocols.py's.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from jsreid_jax.types import Array, PyTree
 CMC_LENGTH = 50
 # How an image fits a description.
 SCORES = ("cosine", "recognition", "fused")
+# Of the images that a CPU embeds at once, measured with ResNet-50 (`python -m benchmarks pytorch`).
+_CACHED_PIXELS = 2 * 256 * 128
 
 
 def embed_rows(
@@ -108,7 +111,7 @@ class Embedders:
 
         self.width = model.attribute_widths[-1]
         self.score = score
-        self.images = parallel.parallel_apply(images)
+        self.images = parallel.parallel_apply(_in_parts(images))
         self.attributes = parallel.parallel_apply(attributes)
         self.memory = parallel.parallel_apply(memory)
         self.pairs = parallel.parallel_apply(pairs)
@@ -117,6 +120,27 @@ class Embedders:
             for kind, function in (("guided", guided_maps), ("conditioned", conditioned_maps))
             if kind in model.attention.split("+")
         }
+
+
+def _in_parts(
+    function: Callable[[PyTree, Array], Array],
+) -> Callable[[PyTree, Array], Array]:
+    """function(variables, images (B, H, W, 3)), on a CPU some images after the other.
+
+    What layers hand to each other then stays in the cache; accelerators want the batch whole.
+    """
+    if jax.default_backend() != "cpu":
+        return function
+
+    def mapped(variables: PyTree, images: Array) -> Array:
+        count, height, width, _ = images.shape
+        at_once = max(_CACHED_PIXELS // (height * width), 1)
+        parts = next(n for n in range(1, count + 1) if count % n == 0 and count // n <= at_once)
+        split = images.reshape(parts, count // parts, height, width, -1)
+        found = jax.lax.map(functools.partial(function, variables), split)
+        return found.reshape(count, *found.shape[2:])
+
+    return mapped
 
 
 def query_vectors(
