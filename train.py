@@ -29,7 +29,7 @@ from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.augmentation import Augmentation
 from input_pipeline.whole_folder import only_writer
 from jsreid_jax import evaluation, hosts, parallel
-from jsreid_jax.checkpoints import Checkpoints
+from jsreid_jax.checkpoints import Checkpoints, pacing
 from jsreid_jax.errors import ModelError
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
@@ -186,14 +186,11 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
         history: list[dict[str, Array]] = []
         stopped = stack.enter_context(stop_signals())
-        # A kill may come while a save is under way. It costs no more than checkpoint_every_steps:
-        # saves are a little closer, and so many steps later the loop waits until one is whole.
-        slack = config.train.checkpoint_every_steps // 5
-        save_every_steps = config.train.checkpoint_every_steps - slack
+        save_every_steps, whole_after = pacing(config.train.checkpoint_every_steps)
         saved = start_step
         since = time.monotonic()
         for step in range(start_step + 1, num_train_steps + 1):
-            if step == saved + slack + 1:
+            if step == saved + whole_after + 1:
                 checkpoints.wait()
             state, metrics = step_fn(state, next(batches))
             history.append(metrics)
@@ -201,12 +198,7 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
                 action(step)
             stops = bool(stopped) or hosts.told_to_stop(step)
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
-            saves = (
-                evaluates
-                or stops
-                or step % save_every_steps == 0
-                or step == adversary_begins
-            )
+            saves = evaluates or stops or step % save_every_steps == 0 or step == adversary_begins
             if saves or step % config.train.log_every_steps == 0:
                 means = summarise(history, step)
                 writer.write_scalars(step, means)

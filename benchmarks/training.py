@@ -23,7 +23,7 @@ from configs import rendered_market
 from input_pipeline import device_batches, pipeline, preprocessing, splits
 from input_pipeline.augmentation import Augmentation
 from jsreid_jax import evaluation, parallel
-from jsreid_jax.checkpoints import Checkpoints
+from jsreid_jax.checkpoints import Checkpoints, pacing
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import LOSS_NAMES, train_step
 from jsreid_jax.types import Batch, TrainState
@@ -212,7 +212,7 @@ def stall(rounds: int) -> list[Row]:
     config, train_set, schema = _default()
     step, state = _game(config, train_set, schema)
     loop = _Loop(step, state, _batches(config, train_set, schema), jax.device_count())
-    steps = config.train.checkpoint_every_steps
+    steps, _ = pacing(config.train.checkpoint_every_steps)
     numbers = itertools.count(1)
     with (
         tempfile.TemporaryDirectory() as folder,

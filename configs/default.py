@@ -159,7 +159,7 @@ def get_config(preset: str = "") -> ConfigDict:
     train.average_decay = 0.0
     # Evaluation on validation categories; each writes a checkpoint, the best one is kept.
     train.eval_every_epochs = 5.0
-    # Checkpoints between evaluations, so that a killed run loses little.
+    # What a kill may cost: checkpoints are written a little more often than every so many steps.
     train.checkpoint_every_steps = 500
 
     config.eval = evaluation = ConfigDict()

@@ -41,6 +41,16 @@ DAMAGED = "damaged_checkpoints"
 _STRAGGLERS_SECONDS = 0.5
 
 
+def pacing(most_lost: int) -> tuple[int, int]:
+    """How many steps lie between saves, and after how many more a save must be whole.
+
+    So paced, a kill at any moment, also during a save, costs at most that many steps: saves that
+    run beside the steps are a fifth closer than that, and waited for after another fifth.
+    """
+    slack = most_lost // 5
+    return most_lost - slack, slack
+
+
 def _selection_metric(metrics: Any) -> float:
     return metrics[BEST_METRIC]
 

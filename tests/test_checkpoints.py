@@ -11,7 +11,14 @@ import pytest
 from games import make_game, make_state
 
 from jsreid_jax import export, parallel
-from jsreid_jax.checkpoints import CHECKSUMS, DAMAGED, Checkpoints, damage, says_disk_full
+from jsreid_jax.checkpoints import (
+    CHECKSUMS,
+    DAMAGED,
+    Checkpoints,
+    damage,
+    pacing,
+    says_disk_full,
+)
 from jsreid_jax.errors import ModelError
 
 META = {"num_categories": 6, "schema": {"name": "x"}}
@@ -24,6 +31,20 @@ def state():
 
 def shifted(state, amount):
     return jax.tree.map(lambda x: x + np.asarray(amount, x.dtype), state)
+
+
+@pytest.mark.parametrize("most_lost", [1, 2, 4, 5, 7, 500])
+def test_a_kill_never_costs_more_than_it_may(most_lost):
+    """Even where a save takes until the loop waits for it, as the training loop does."""
+    every, whole_after = pacing(most_lost)
+    whole = saved = worst = 0
+    for step in range(1, 10 * most_lost + 1):
+        if step == saved + whole_after + 1:
+            whole = saved
+        worst = max(worst, step - whole)
+        if step % every == 0:
+            saved = step
+    assert worst == most_lost
 
 
 def test_a_checkpoint_gives_back_every_leaf(tmp_path, state):
