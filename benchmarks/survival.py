@@ -19,6 +19,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ import orbax.checkpoint as ocp
 CONFIG = "configs/rendered_market.py:debug"
 SAVE_EVERY = 5
 # Long enough that no number of kills sees its end.
-EPOCHS = 400
+EPOCHS = 120
 # After the first step a kill comes within so many seconds.
 PATIENCE = 2.0
 
@@ -106,8 +107,14 @@ def saved_arrays(workdir: Path) -> dict[str, bytes]:
     """Every array of the newest checkpoint, without this project's code."""
     folders = [path for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
     newest = max(folders, key=lambda path: int(path.name))
-    with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore((newest / "state").absolute())
+    folder = (newest / "state").absolute()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata: Any = checkpointer.metadata(folder)
+        # As arrays of the host: this process has not the devices that wrote them.
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree
+        )
+        tree = checkpointer.restore(folder, ocp.args.PyTreeRestore(restore_args=as_numpy))
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
 
