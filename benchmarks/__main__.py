@@ -7,7 +7,7 @@ stall: steps with a save among them, beside as many without; the difference per 
 startup: train.py from its start to its first step, programs compiled by an earlier run, beside one
   that must compile them.
 input: the input pipeline, decode to normalise, beside a bare parallel map of tf.io.decode_jpeg, and
-  beside a PyTorch DataLoader whose workers do the same with Pillow.
+  beside a PyTorch DataLoader whose workers do the same with Pillow (benchmarks/requirements.txt).
 pytorch: steps of the default, of the same with ResNet-50 at 256x128, and embedding with both,
   beside the same networks, losses and batches in PyTorch (benchmarks/requirements.txt), whose
   losses of the first step must be the same.

@@ -129,6 +129,36 @@ def _pixels(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _columns(
+    window: np.ndarray, weights: np.ndarray, run_start: np.ndarray, run_source: np.ndarray
+) -> int:
+    """Which two columns every output column lies between, for the three channels of a row.
+
+    Fills the right neighbours' weights (3 W,), and runs of outputs whose left neighbours are
+    neighbours too: where they start (W + 1,) and which value they read first (W,). Within a run,
+    pixels are read in order, which a processor does several times as fast as by index. Returns
+    how many runs there are.
+    """
+    _, left, _, right = window
+    width = len(run_source)
+    last_column = np.float32(width - 1)
+    column_step = (right - left) * last_column / max(last_column, np.float32(1))
+    runs, before = 0, -9
+    for x in range(width):
+        column = left * last_column + np.float32(x) * column_step
+        column = min(max(column, np.float32(0)), last_column)
+        left_neighbour = np.int64(column)
+        for channel in range(3):
+            weights[3 * x + channel] = column - np.float32(left_neighbour)
+        if left_neighbour != before + 1:
+            run_start[runs], run_source[runs] = 3 * x, 3 * left_neighbour
+            runs += 1
+        before = left_neighbour
+    run_start[runs] = 3 * width
+    return runs
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def resample(
     images: np.ndarray,
     mirrored: np.ndarray,
@@ -150,7 +180,7 @@ def resample(
         out: (B, H, W, 3) float32, where the result goes.
     """
     count, height, width, _ = images.shape
-    last_row, last_column = np.float32(height - 1), np.float32(width - 1)
+    last_row = np.float32(height - 1)
     row_length = 3 * width
     means, stds = np.empty(row_length, np.float32), np.empty(row_length, np.float32)
     for k in range(row_length):
@@ -162,23 +192,9 @@ def resample(
     run_start = np.empty(width + 1, np.int64)
     run_source = np.empty(width, np.int64)
     for i in range(count):
-        top, left, bottom, right = windows[i]
+        top, _, bottom, _ = windows[i]
         row_step = (bottom - top) * last_row / max(last_row, np.float32(1))
-        column_step = (right - left) * last_column / max(last_column, np.float32(1))
-        # Runs of outputs whose left neighbours are neighbours too: within one, pixels are read in
-        # order, which a processor does several times as fast as reading them by index.
-        runs, before = 0, -9
-        for x in range(width):
-            column = left * last_column + np.float32(x) * column_step
-            column = min(max(column, np.float32(0)), last_column)
-            left_neighbour = np.int64(column)
-            for channel in range(3):
-                weights[3 * x + channel] = column - np.float32(left_neighbour)
-            if left_neighbour != before + 1:
-                run_start[runs], run_source[runs] = 3 * x, 3 * left_neighbour
-                runs += 1
-            before = left_neighbour
-        run_start[runs] = row_length
+        runs = _columns(windows[i], weights, run_start, run_source)
         pixels, result = images[i], out[i].reshape(height, row_length)
         stretched_rows = (-1, -1)
         first_row, end_row, first_column, end_column = erased[i]

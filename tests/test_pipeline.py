@@ -127,7 +127,7 @@ def test_images_of_another_size_are_resized_before_they_are_augmented(data):
     assert second["image"].shape == (4, *SIZE, 3)
 
 
-def test_hundreds_of_images_at_once_are_those_of_few(data):
+def test_large_batches_are_those_of_small_ones(data):
     """Batches beyond what one call loads are put together from several."""
     whole = batches(data, 1, batch_size=96)[0]
     parts = batches(data, 24)
