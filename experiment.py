@@ -24,7 +24,7 @@ from configs import default
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.attributes import Schema
 from input_pipeline.datasets.records import DataSet
-from jsreid_jax import evaluation, hosts, optimizers, parallel, protocols, retrieval
+from jsreid_jax import evaluation, hosts, losses, optimizers, parallel, protocols, retrieval
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.discriminator import Discriminator
 from jsreid_jax.models.joint_embedder import JointEmbedder
@@ -202,11 +202,12 @@ def create_game(
     *,
     steps_per_epoch: int,
     num_train_steps: int,
-    categories: np.ndarray | None = None,
+    train_set: splits.TrainSet | None = None,
 ) -> tuple[Game, StepOptions]:
     """Both players and how they play; here, once, epochs become steps.
 
-    categories: (K, A) training descriptions, which some losses ask for.
+    train_set: whose descriptions and attribute frequencies some losses ask for; to train, it must
+        be there.
     """
 
     def steps(epochs: float) -> int:
@@ -267,7 +268,10 @@ def create_game(
         learn_temperature=config.losses.learn_temperature,
         arc_scale=config.losses.arc_scale,
         arc_margin=config.losses.arc_margin,
-        categories=np.asarray(categories, np.float32) if needs_categories else None,
+        categories=np.asarray(train_set.categories, np.float32)
+        if train_set is not None and needs_categories
+        else None,
+        map_weights=None if train_set is None else losses.balanced_weights(train_set.attributes),
         average_decay=config.train.average_decay,
         micro_batches=config.train.micro_batches,
         seed=config.seed,

@@ -133,7 +133,7 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         embedder,
         steps_per_epoch=steps_per_epoch,
         num_train_steps=num_train_steps,
-        categories=train.categories,
+        train_set=train,
     )
     state = create_train_state(
         game,

@@ -16,6 +16,7 @@ import numpy as np
 import experiment
 from configs import aaipr, asmr, jsreid, market1501, recognition, sal, two_stream
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
+from input_pipeline.splits import TrainSet
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
 from jsreid_jax.types import Batch
@@ -26,12 +27,13 @@ NUM_CATEGORIES = 508
 def step_flops(config: Any, batch_size: int) -> float:
     """FLOPs of one alternating step of a config on one device."""
     embedder = experiment.create_embedder(config, MARKET_SCHEMA, NUM_CATEGORIES)
+    categories = np.ones((NUM_CATEGORIES, MARKET_SCHEMA.num_attributes), np.int8)
     game, options = experiment.create_game(
         config,
         embedder.clone(axis_name=None),
         steps_per_epoch=100,
         num_train_steps=26_000,
-        categories=np.ones((NUM_CATEGORIES, MARKET_SCHEMA.num_attributes)),
+        train_set=TrainSet([], categories, np.arange(NUM_CATEGORIES), categories),
     )
     options = dataclasses.replace(options, axis_name=None)
     size = experiment.image_size(config)

@@ -80,28 +80,33 @@ class Backbone(nn.Module):
             self.stem = conv(3, 64, 7, 2)
         x = widths[0] if self.is_small else 64
         self.stem_norm = nn.BatchNorm2d(x)
-        self.names = []
+        self.names: list[list[str]] = []
+        self.widths = []
         for stage, (blocks, width) in enumerate(zip(sizes, widths, strict=True)):
             last = stage == len(sizes) - 1
             stride = 1 if stage == 0 else last_stride if last else 2
+            self.names.append([])
             for block in range(blocks):
                 name = f"stage_{stage}_block_{block}"
                 module = Block(x, width, stride if block == 0 else 1, not self.is_small)
                 self.add_module(name, module)
-                self.names.append(name)
+                self.names[stage].append(name)
                 x = width if self.is_small else 4 * width
-        self.width = x
+            self.widths.append(x)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) to the last stage's map."""
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to every stage's map."""
         if self.is_small:
             x = F.relu(self.stem_norm_0(self.stem_0(x)))
         x = F.relu(self.stem_norm(self.stem(x)))
         if not self.is_small:
             x = F.max_pool2d(x, 3, 2, 1)
-        for name in self.names:
-            x = getattr(self, name)(x)
-        return x
+        maps = []
+        for names in self.names:
+            for name in names:
+                x = getattr(self, name)(x)
+            maps.append(x)
+        return maps
 
 
 class Mlp(nn.Module):
@@ -128,35 +133,61 @@ class Mlp(nn.Module):
         return x
 
 
-class Attention(nn.Module):
-    """Guided attention."""
+class Places(nn.Module):
+    """A hidden layer of each place by itself."""
 
-    def __init__(self, inputs: int, width: int, token_width: int, sizes: list[int], places: int):
+    def __init__(self, inputs: int, width: int):
         super().__init__()
-        attributes = sum(sizes)
-        self.width = width
-        self.hidden = nn.Linear(inputs, 2 * width)
-        self.hidden_norm = nn.BatchNorm1d(2 * width)
-        self.key, self.value = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
-        self.query = nn.Linear(token_width, width)
-        self.place = nn.Parameter(torch.zeros(len(sizes), places))
-        self.group_kernel = nn.Parameter(torch.zeros(attributes, width))
-        self.group_bias = nn.Parameter(torch.zeros(attributes))
+        self.hidden, self.norm = nn.Linear(inputs, width), nn.BatchNorm1d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B * h * w, width)."""
+        return F.relu(self.norm(self.hidden(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]))))
+
+
+class Prediction(nn.Module):
+    """Every group's attributes from its own pooled feature."""
+
+    def __init__(self, sizes: list[int], width: int):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(sum(sizes), width))
+        self.bias = nn.Parameter(torch.zeros(sum(sizes)))
         group = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
         self.register_buffer("group", group, persistent=False)
 
-    def forward(self, x: Tensor, group_queries: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) to what the embedding uses (B, R, width) and group logits (B, A)."""
-        batch, channels = x.shape[:2]
-        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        rows = F.relu(self.hidden_norm(self.hidden(rows)))
-        keys = self.key(rows).reshape(batch, -1, self.width)
-        values = self.value(rows).reshape(batch, -1, self.width)
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, R, width) to (B, A)."""
+        return (F.relu(pooled)[:, self.group] * self.kernel).sum(-1) + self.bias
+
+
+class Attention(nn.Module):
+    """Guided attention; both stages are of the same size."""
+
+    def __init__(self, channels: list[int], config: dict[str, Any], token_width: int):
+        super().__init__()
+        sizes, width = config["group_sizes"], config["attention_width"]
+        (height, places_wide), self.width = config["places"], width
+        self.early, self.late = (Places(inputs, 2 * width) for inputs in channels)
+        self.key, self.early_value = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
+        self.value, self.query = nn.Linear(2 * width, width), nn.Linear(token_width, width)
+        self.row = nn.Parameter(torch.zeros(len(sizes), height, 1))
+        self.column = nn.Parameter(torch.zeros(len(sizes), 1, places_wide))
+        self.early_prediction = Prediction(sizes, width)
+        self.late_prediction = Prediction(sizes, width)
+
+    def forward(
+        self, early: Tensor, late: Tensor, group_queries: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, h, w) to features (B, R, width) and both predictions (B, A)."""
+        batch = len(early)
+        seen = self.early(early)
+        keys = self.key(seen).reshape(batch, -1, self.width)
+        early_values = self.early_value(seen).reshape(batch, -1, self.width)
+        values = self.value(self.late(late)).reshape(batch, -1, self.width)
         scores = self.query(group_queries) @ keys.transpose(1, 2) / math.sqrt(self.width)
-        maps = (scores + PLACE_SCALE * self.place).softmax(-1)
-        pooled, fused = maps @ values, maps.detach() @ values
-        own = F.relu(pooled)[:, self.group]
-        return fused, (own * self.group_kernel).sum(-1) + self.group_bias
+        maps = (scores + PLACE_SCALE * (self.row + self.column).flatten(1)).softmax(-1)
+        pooled = maps.detach() @ values
+        return pooled, self.late_prediction(pooled), self.early_prediction(maps @ early_values)
 
 
 class ImageStream(nn.Module):
@@ -165,18 +196,17 @@ class ImageStream(nn.Module):
     def __init__(self, config: dict[str, Any], token_width: int):
         super().__init__()
         self.backbone = Backbone(config["backbone"], config["last_stride"])
-        sizes, width = config["group_sizes"], config["attention_width"]
-        self.attention = Attention(self.backbone.width, width, token_width, sizes, config["places"])
-        features = self.backbone.width + len(sizes) * width
+        self.attention = Attention(self.backbone.widths[-2:], config, token_width)
+        features = self.backbone.widths[-1] + len(config["group_sizes"]) * config["attention_width"]
         self.feature_norm = nn.BatchNorm1d(features)
         self.projection = Mlp(features, config["projection_widths"])
 
-    def forward(self, image: Tensor, group_queries: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) to embeddings (B, D), not normalised, and group logits (B, A)."""
-        x = self.backbone(image)
-        fused, group_logits = self.attention(x, group_queries)
-        features = torch.cat([x.mean((2, 3)), fused.flatten(1)], 1)
-        return self.projection(self.feature_norm(features)), group_logits
+    def forward(self, image: Tensor, group_queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) to embeddings (B, D), not normalised, and both predictions (B, A)."""
+        *_, early, late = self.backbone(image)
+        pooled, logits, map_logits = self.attention(early, late, group_queries)
+        features = torch.cat([late.mean((2, 3)), pooled.flatten(1)], 1)
+        return self.projection(self.feature_norm(features)), logits, map_logits
 
 
 class AttributeStream(nn.Module):
@@ -213,16 +243,18 @@ class Embedder(nn.Module):
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.group_weights = nn.Parameter(torch.zeros(len(config["group_sizes"])))
 
-    def embed_images(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors (B, D) and group logits."""
-        found, group_logits = self.image_stream(image, self.attribute_stream.group_queries())
-        return F.normalize(found), group_logits
+    def embed_images(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit vectors (B, D), and both predictions of the groups."""
+        found, *logits = self.image_stream(image, self.attribute_stream.group_queries())
+        return F.normalize(found), logits[0], logits[1]
 
 
-def attribute_loss(logits: Tensor, attributes: Tensor) -> Tensor:
-    """Binary cross-entropy over known attributes, by row."""
+def attribute_loss(logits: Tensor, attributes: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy over known attributes, by row; weights (2, A) of present and absent."""
     known = attributes.abs()
     losses = -F.logsigmoid(logits * attributes) * known
+    if weights is not None:
+        losses = losses * torch.where(attributes > 0, weights[0], weights[1])
     return (losses.sum(1) / known.sum(1).clamp(min=1.0)).mean()
 
 
@@ -242,6 +274,7 @@ class Game:
 
     def __init__(self, config: dict[str, Any], arrays: dict[str, np.ndarray]):
         self.weights = config["weights"]
+        self.map_weights = torch.from_numpy(arrays["map_weights"])
         self.embedder = Embedder(config)
         width = config["attribute_widths"][-1]
         self.judge = Mlp(width, [512, 256, 1], use_batch_norm=False)
@@ -274,7 +307,7 @@ class Game:
     ) -> dict[str, Tensor]:
         """One alternating step; the losses before it."""
         embedder = self.embedder
-        of_image, group_logits = embedder.embed_images(image)
+        of_image, group_logits, map_logits = embedder.embed_images(image)
         of_text = F.normalize(embedder.attribute_stream(description))
 
         real, made = self.logits(of_image.detach()), self.logits(of_text.detach())
@@ -298,7 +331,8 @@ class Game:
             "adversary": -F.logsigmoid(self.logits(of_text)).mean(),
             "consistency": 1.0 - (of_image * of_text).sum(1).mean(),
             "contrastive": 0.5 * (info_nce(scores, true.T) + info_nce(scores.T, true)),
-            "group_prediction": attribute_loss(group_logits, attributes),
+            "group_prediction": attribute_loss(group_logits, attributes)
+            + attribute_loss(map_logits, attributes, self.map_weights),
             "attribute_head": attribute_loss(embedder.attribute_head(concepts[0]), attributes),
             "description_head": attribute_loss(embedder.attribute_head(concepts[1]), description),
         }
@@ -316,13 +350,14 @@ class Game:
 
 def load(module: nn.Module, arrays: dict[str, np.ndarray], prefix: str) -> None:
     """Weights from Flax's arrays by path."""
-    kinds = {nn.Conv2d: "kernel", nn.Linear: "kernel"}
     for name, parameter in module.named_parameters():
         path, _, leaf = name.rpartition(".")
+        layer = module.get_submodule(path)
+        is_kernel = leaf == "weight" and isinstance(layer, nn.Conv2d | nn.Linear)
         if leaf == "weight":
-            leaf = kinds.get(type(module.get_submodule(path)), "scale")
+            leaf = "kernel" if is_kernel else "scale"
         array = arrays[prefix + f"{path}/{leaf}".replace(".", "/").lstrip("/")]
-        if leaf == "kernel":
+        if is_kernel:
             array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
         with torch.no_grad():
             parameter.copy_(torch.from_numpy(np.array(array, order="C")))

@@ -22,7 +22,7 @@ from benchmarks.measuring import Row, alternate
 from configs import rendered_market
 from input_pipeline import device_batches, pipeline, preprocessing, splits
 from input_pipeline.augmentation import Augmentation
-from jsreid_jax import evaluation, parallel
+from jsreid_jax import evaluation, losses, parallel
 from jsreid_jax.checkpoints import Checkpoints, pacing
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import LOSS_NAMES, train_step
@@ -58,7 +58,7 @@ def _game(config: Any, train_set: splits.TrainSet, schema: Any) -> tuple[Any, Tr
         embedder,
         steps_per_epoch=steps,
         num_train_steps=round(config.train.num_epochs * steps),
-        categories=train_set.categories,
+        train_set=train_set,
     )
     state = create_train_state(
         game,
@@ -109,7 +109,11 @@ class _Torch:
 
 
 def _torch_peer(
-    config: Any, schema: Any, state: TrainState, batches: list[dict[str, np.ndarray]]
+    config: Any,
+    schema: Any,
+    train_set: splits.TrainSet,
+    state: TrainState,
+    batches: list[dict[str, np.ndarray]],
 ) -> _Torch:
     """The same game in PyTorch; see torch_peer.py."""
 
@@ -124,7 +128,7 @@ def _torch_peer(
             "backbone": model.backbone,
             "last_stride": model.last_stride,
             "attention_width": model.attention_width,
-            "places": (height // shrunk) * (width // shrunk),
+            "places": (height // shrunk, width // shrunk),
             "group_sizes": list(schema.group_sizes),
             "projection_widths": list(model.projection_widths),
             "attribute_widths": list(model.attribute_widths),
@@ -142,6 +146,7 @@ def _torch_peer(
             jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
             for path, leaf in jax.tree_util.tree_leaves_with_path(params)
         }
+        arrays["map_weights"] = losses.balanced_weights(train_set.attributes)
         for number, batch in enumerate(batches):
             arrays |= {f"batch_{number}/{name}": value for name, value in batch.items()}
         np.savez(folder / "arrays.npz", **arrays)  # pyright: ignore[reportArgumentType]
@@ -293,11 +298,11 @@ def _beside_pytorch(
     step, state = _game(config, train_set, schema)
     batches = _batches(config, train_set, schema)
     loop = _Loop(step, state, batches, jax.device_count())
-    peer = _torch_peer(config, schema, state, batches)
-    losses = loop.run(1)
+    peer = _torch_peer(config, schema, train_set, state, batches)
+    found = loop.run(1)
     for name, loss in json.loads(peer.first).items():
-        if not math.isclose(loss, float(losses[f"{name}_loss"]), rel_tol=1e-3, abs_tol=1e-4):
-            raise RuntimeError(f"{name}: {losses[f'{name}_loss']} here, {loss} in PyTorch")
+        if not math.isclose(loss, float(found[f"{name}_loss"]), rel_tol=1e-3, abs_tol=1e-4):
+            raise RuntimeError(f"{name}: {found[f'{name}_loss']} here, {loss} in PyTorch")
     embedder = experiment.create_embedder(config, schema, len(train_set.categories))
     embed = evaluation.Embedders(embedder, mirror=False).images
 

@@ -72,9 +72,9 @@ def get_config(preset: str = "") -> ConfigDict:
     # decide where to look, to re-rank the best images; guided+conditioned: both.
     model.attention = "guided"
     model.attention_width = 64
-    # Stage of the backbone that attention looks at, from its end: 1 is the last, whose every place
-    # has seen much of the image; an earlier one is told from where.
-    model.attention_stage = 1
+    # Stage of the backbone where guided attention learns its maps, from its end: 1 is the last,
+    # whose every place has seen much of the image; an earlier one tells what is where.
+    model.attention_stage = 2
     # Widths of the two streams; both end in the embedding width D.
     model.projection_widths = (512, 256, 128)
     model.attribute_widths = (512, 128, 128)

@@ -26,7 +26,19 @@ def concept_loss(logits: Array, label: Array, *, counts: Array | None = None) ->
     return losses.mean() if counts is None else (losses * counts).mean()
 
 
-def attribute_loss(logits: Array, attributes: Array) -> Array:
+def balanced_weights(attributes: np.ndarray) -> np.ndarray:
+    """(2, A) float32 for `attribute_loss`: the present and the absent of each count alike (ours).
+
+    attributes: (N, A) of the training images. No weight is more than 10: a handful of images does
+    not outshout all others.
+    """
+    present, absent = (attributes > 0).sum(axis=0), (attributes < 0).sum(axis=0)
+    counts = np.stack([present, absent])
+    weights = 0.5 * (present + absent) / np.maximum(counts, 1)
+    return np.minimum(weights, 10.0).astype(np.float32)
+
+
+def attribute_loss(logits: Array, attributes: Array, *, weights: np.ndarray | None = None) -> Array:
     """Binary cross-entropy over the known attributes (losses 6 and [SAL]'s attribute head).
 
     Averaged within each row first, so that the mean over devices is the mean over the batch however
@@ -35,10 +47,13 @@ def attribute_loss(logits: Array, attributes: Array) -> Array:
     Args:
         logits: (B, A).
         attributes: (B, A), +1 present, -1 absent, 0 unknown (does not count).
+        weights: (2, A) of the present and of the absent; else 1.
     """
     known = jnp.abs(attributes)
     # -log sigmoid(+-logit): one expression for present and absent.
     losses = -jax.nn.log_sigmoid(logits.astype(jnp.float32) * attributes) * known
+    if weights is not None:
+        losses *= jnp.where(attributes > 0, weights[0], weights[1])
     return (losses.sum(axis=-1) / jnp.maximum(known.sum(axis=-1), 1.0)).mean()
 
 

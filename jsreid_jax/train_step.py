@@ -62,6 +62,7 @@ class StepOptions:
     learn_temperature: whether the contrastive loss moves its temperature.
     arc_scale, arc_margin: of the ArcFace loss.
     categories: (K, A) training descriptions; None where no loss asks for them.
+    map_weights: (2, A) of attributes, from `losses.balanced_weights`, for what maps learn from.
     average_decay: of the exponential moving average of the embedder's parameters.
     micro_batches: parts of a device's batch whose activations are in memory one after the other.
     seed: of what the synthesiser is asked for.
@@ -81,6 +82,7 @@ class StepOptions:
     arc_scale: float = 12.0
     arc_margin: float = 0.2
     categories: np.ndarray | None = None
+    map_weights: np.ndarray | None = None
     average_decay: float = 0.0
     micro_batches: int = 1
     seed: int = 0
@@ -187,8 +189,15 @@ def embedder_losses(
     if not options.learn_temperature:
         log_temperature = jax.lax.stop_gradient(log_temperature)
     group_prediction = jnp.zeros(())
-    if embeddings.group_logits is not None:
-        group_prediction = losses.attribute_loss(embeddings.group_logits, batch.attributes)
+    if embeddings.group_logits is not None and embeddings.map_logits is not None:
+        group_prediction = losses.attribute_loss(
+            embeddings.group_logits, batch.attributes
+        ) + losses.attribute_loss(
+            # Balanced, or the map of what few people have settles anywhere (docs/tuning.md).
+            embeddings.map_logits,
+            batch.attributes,
+            weights=options.map_weights,
+        )
     is_whole = jnp.all(batch.description == batch.attributes, axis=-1)
     arc_face = semantic_margin = conditioned = synthesis = cycle = jnp.zeros(())
     if embeddings.category is not None and embeddings.group_weights is not None:

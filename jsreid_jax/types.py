@@ -62,6 +62,7 @@ class Embeddings:
     image_attribute_logits, attribute_attribute_logits: (B, A) of the shared attribute head.
     group_logits: (B, A), every group's attributes predicted from its own attention-pooled
         feature; None without guided attention.
+    map_logits: (B, A), the same from what its map saw where it was learned; None likewise.
     log_temperature: () of the contrastive loss.
     category: (K, D), unit length, of every training description; None where no loss asks for it.
     group_weights: (R,) of the semantic margin; None likewise.
@@ -77,6 +78,7 @@ class Embeddings:
     image_attribute_logits: Array
     attribute_attribute_logits: Array
     group_logits: Array | None
+    map_logits: Array | None
     log_temperature: Array
     category: Array | None = None
     group_weights: Array | None = None

@@ -102,53 +102,91 @@ def test_attention_maps_are_distributions_and_guided_by_the_attribute_stream(sma
     assert float(jnp.abs(gradient).min(axis=1).max()) > 0
 
 
-def test_attention_may_look_at_an_earlier_stage():
+@pytest.mark.parametrize("last_stride", [1, 2])
+def test_maps_are_learned_at_an_early_stage_and_pool_the_last(last_stride):
     game = make_game(axis_name=None, backbone="resnet_small")
-    for stage, shape in ((1, (4, 2)), (3, (8, 4))):
-        embedder = game.embedder.clone(attention_stage=stage)
-        image = make_batch(0, size=2).image
-        description = np.ones((2, sum(GROUP_SIZES)), np.float32)
+    image = make_batch(0, size=2).image
+    description = np.ones((2, sum(GROUP_SIZES)), np.float32)
+    for stage, channels, shape in ((1, 128, (4, 2)), (2, 64, (4, 2)), (3, 32, (8, 4))):
+        shape = tuple(n // last_stride if stage == 1 else n for n in shape)
+        embedder = game.embedder.clone(attention_stage=stage, last_stride=last_stride)
         variables = embedder.init(jax.random.key(0), image, description, train=False)
         maps = embedder.apply(variables, image, method="attention_maps")
         assert maps.shape == (2, len(GROUP_SIZES), *shape)
-        keys = variables["params"]["image_stream"]["attention"]["hidden"]["kernel"]
-        assert len(keys) == {1: 128, 3: 32}[stage]
+        np.testing.assert_allclose(maps.sum(axis=(2, 3)), 1.0, atol=1e-5)
+        attention = variables["params"]["image_stream"]["attention"]
+        assert len(attention["early"]["hidden"]["kernel"]) == channels
+        assert len(attention["late"]["hidden"]["kernel"]) == 128
 
 
-def test_attention_pools_where_it_looks():
-    """A query that matches one position's key returns that position's value."""
+def attention_of(height: int, width: int):
+    """A module, its variables and what it looks at: a map (3, 2) and an early one of that size."""
     module = GuidedAttention(group_sizes=(2, 1), width=4)
-    feature_map = np.random.default_rng(0).normal(size=(1, 3, 2, 5)).astype(np.float32)
-    queries = np.ones((2, 4), np.float32)
-    variables = module.init(jax.random.key(0), feature_map, queries, train=False)
+    rng = np.random.default_rng(0)
+    late, early = (
+        rng.normal(size=(1, *size, 5)).astype(np.float32) for size in ((3, 2), (height, width))
+    )
+    looked_at = (late, early, np.ones((2, 4), np.float32))
+    return module, module.init(jax.random.key(0), *looked_at, train=False), looked_at
+
+
+@pytest.mark.parametrize("size", [(3, 2), (6, 4), (5, 3)], ids=["same", "twice", "odd"])
+def test_attention_pools_where_it_looks(size):
+    """A query that matches one place's key returns the value of the last stage there."""
+    module, variables, looked_at = attention_of(*size)
     sharp = jax.tree.map(jnp.array, variables)
     sharp["params"]["query"]["kernel"] = 1e4 * sharp["params"]["query"]["kernel"]
-    pooled, logits, maps = module.apply(sharp, feature_map, queries, train=False)
-    assert logits.shape == (1, 3)
-    flat = np.asarray(maps).reshape(2, 6)
+    found = module.apply(sharp, *looked_at, train=False)
+    assert found.logits.shape == found.map_logits.shape == (1, 3)
+    assert found.maps.shape == (1, 2, *size)
+    flat = np.asarray(found.maps).reshape(2, -1)
     np.testing.assert_allclose(flat.max(axis=1), 1.0, atol=1e-4)
 
-    def dense(name, x):
-        return x @ np.asarray(sharp["params"][name]["kernel"]) + sharp["params"][name]["bias"]
+    def dense(layer, x):
+        return x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
 
-    # BatchNorm has no statistics yet: it divides by sqrt(1 + epsilon).
-    hidden = np.maximum(dense("hidden", feature_map.reshape(6, 5)) / np.sqrt(1 + 1e-5), 0)
-    values = dense("value", hidden)
-    np.testing.assert_allclose(pooled[0], values[flat.argmax(axis=1)], atol=1e-3)
+    def values(kind, value, x):
+        hidden = dense(sharp["params"][kind]["hidden"], x)
+        # BatchNorm has no statistics yet: it divides by sqrt(1 + epsilon).
+        return dense(sharp["params"][value], np.maximum(hidden / np.sqrt(1 + 1e-5), 0))
+
+    late, early, _ = looked_at
+    rows, columns = np.unravel_index(flat.argmax(axis=1), size)
+    factor = -(-size[0] // 3)
+    at_late = values("late", "value", late)[0][rows // factor, columns // factor]
+    np.testing.assert_allclose(found.pooled[0], at_late, atol=1e-3)
+    at_early = np.maximum(values("early", "early_value", early)[0][rows, columns], 0)
+    head = sharp["params"]["early_prediction"]
+    logits = (at_early[[0, 0, 1]] * np.asarray(head["kernel"])).sum(axis=1) + head["bias"]
+    np.testing.assert_allclose(found.map_logits[0], logits, atol=1e-3)
 
 
-def test_attention_learns_where_a_group_is():
-    """A high score of a place draws its own group there, whatever the image shows, and no other."""
-    module = GuidedAttention(group_sizes=(2, 1), width=4)
-    feature_map = np.random.default_rng(0).normal(size=(1, 3, 2, 5)).astype(np.float32)
-    queries = np.ones((2, 4), np.float32)
-    variables = module.init(jax.random.key(0), feature_map, queries, train=False)
-    _, _, before = module.apply(variables, feature_map, queries, train=False)
-    place = variables["params"]["place"].at[1, 4].set(10.0)
-    moved = variables | {"params": variables["params"] | {"place": place}}
-    _, _, maps = module.apply(moved, feature_map, queries, train=False)
+def test_a_score_of_a_place_draws_its_own_group_there_and_no_other():
+    module, variables, looked_at = attention_of(3, 2)
+    before = module.apply(variables, *looked_at, train=False).maps
+    params = variables["params"]
+    row, column = params["row"].at[1, 2].set(10.0), params["column"].at[1, :, 0].set(10.0)
+    moved = variables | {"params": params | {"row": row, "column": column}}
+    maps = module.apply(moved, *looked_at, train=False).maps
     np.testing.assert_allclose(maps[0, 1].reshape(-1), np.eye(6)[4], atol=1e-6)
     np.testing.assert_array_equal(maps[0, 0], before[0, 0])
+
+
+def test_maps_learn_from_what_they_see_where_they_are_learned_alone():
+    """Neither the embedding nor the prediction from the last stage moves them."""
+    module, variables, looked_at = attention_of(6, 4)
+
+    def gradient(name):
+        def total(params):
+            found = module.apply(variables | {"params": params}, *looked_at, train=False)
+            return (getattr(found, name) ** 2).sum()
+
+        gradients = jax.grad(total)(variables["params"])
+        of_maps = [gradients[name] for name in ("row", "column", "key", "query")]
+        return max(np.abs(leaf).max() for leaf in jax.tree.leaves(of_maps))
+
+    assert gradient("map_logits") > 0
+    assert gradient("pooled") == gradient("logits") == 0
 
 
 def test_an_unknown_group_leaves_no_trace(small):

@@ -3,8 +3,9 @@
 The paper has attribute-guided attention; its exact form could not be verified, these two are ours.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,12 +20,61 @@ from jsreid_jax.types import Array
 _PLACE_SCALE = 10.0
 
 
+class GroupOutputs(NamedTuple):
+    """What guided attention makes of images.
+
+    pooled: (B, R, width), every group's feature of the last stage. logits: (B, A), every group's
+    attributes predicted from it. map_logits: (B, A), the same from what the maps saw where they
+    were learned. maps: (B, R, h, w), each sums to 1.
+    """
+
+    pooled: Array
+    logits: Array
+    map_logits: Array
+    maps: Array
+
+
+class _Places(nn.Module):
+    """A hidden layer of each place by itself: what is seen there is put together, not spread."""
+
+    width: int
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, feature_map: Array, *, train: bool) -> Array:
+        """Map (B, h, w, C) to (B, h * w, width)."""
+        places = feature_map.reshape(feature_map.shape[0], -1, feature_map.shape[-1])
+        places = nn.Dense(self.width, dtype=self.dtype, name="hidden")(places)
+        norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="norm")
+        return nn.relu(norm(places, use_running_average=not train))
+
+
+class _GroupPrediction(nn.Module):
+    """Every group's attributes from its own pooled feature: (B, R, T) -> (B, A) float32."""
+
+    group_sizes: Sequence[int]
+
+    @nn.compact
+    def __call__(self, pooled: Array) -> Array:
+        group_of_attribute = np.repeat(np.arange(len(self.group_sizes)), self.group_sizes)
+        count, width = len(group_of_attribute), pooled.shape[-1]
+        initial = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
+        kernel = self.param("kernel", initial, (count, width), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32)
+        own = nn.relu(pooled)[:, group_of_attribute].astype(jnp.float32)
+        return jnp.einsum("bat,at->ba", own, kernel) + bias
+
+
 class GuidedAttention(nn.Module):
     """Every group looks at the image with a query vector that the attribute stream gives it.
 
-    Scaled dot-product attention over the h * w positions, plus a learned score of every place for
-    every group: where a thing is worn is known long before what it looks like. Every pooled group
-    feature must predict its own group, so that "hat" learns to look at heads.
+    Scaled dot-product attention over the h * w places of an early stage, plus a learned score of
+    every row and every column for every group: where a thing is worn is known long before what it
+    looks like. What a group pools there must predict the group, so that "hat" learns to look at
+    heads; an early stage, because a late one tells at every place of half the image, and a map then
+    may lie anywhere. With the maps, which it does not move, every group pools the last stage too:
+    that feature joins the embedding and must predict the group as well.
     """
 
     group_sizes: Sequence[int]
@@ -34,50 +84,55 @@ class GuidedAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, feature_map: Array, group_queries: Array, *, train: bool
-    ) -> tuple[Array, Array, Array]:
-        """Pool the feature map once per group.
+        self, feature_map: Array, early_map: Array, group_queries: Array, *, train: bool
+    ) -> GroupOutputs:
+        """Pool both feature maps once per group.
 
         Args:
-            feature_map: (B, h, w, C).
+            feature_map: (B, h', w', C') of the last stage.
+            early_map: (B, h, w, C), h and w whole multiples of h' and w', rounded down or not.
             group_queries: (R, T) from the attribute stream.
             train: whether BatchNorm uses (and updates from) the batch.
-
-        Returns:
-            pooled (B, R, width), group_logits (B, A) and the maps (B, R, h, w), each summing to 1.
         """
-        batch, height, width, _ = feature_map.shape
-        positions = feature_map.reshape(batch, height * width, -1)
-        # Each place by itself: what an early stage sees there is put together, not spread.
-        positions = nn.Dense(2 * self.width, dtype=self.dtype, name="hidden")(positions)
-        norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name="hidden_norm")
-        positions = nn.relu(norm(positions, use_running_average=not train))
-        keys = nn.Dense(self.width, dtype=self.dtype, name="key")(positions)
-        values = nn.Dense(self.width, dtype=self.dtype, name="value")(positions)
-        queries = nn.Dense(self.width, dtype=self.dtype, name="query")(group_queries)
+        batch, height, width, _ = early_map.shape
+        dense = functools.partial(nn.Dense, self.width, dtype=self.dtype)
+        places = functools.partial(_Places, 2 * self.width, self.axis_name, self.dtype)
+        early = places(name="early")(early_map, train=train)
+        keys, early_values = dense(name="key")(early), dense(name="early_value")(early)
+        queries = dense(name="query")(group_queries)
         scores = jnp.einsum("rt,bpt->brp", queries, keys) / np.sqrt(self.width)
-        place = self.param(
-            "place", nn.initializers.zeros, (len(self.group_sizes), height * width), jnp.float32
-        )
-        scores = scores.astype(jnp.float32) + _PLACE_SCALE * place
-        maps = jax.nn.softmax(scores, axis=-1)
-        pooled = jnp.einsum("brp,bpt->brt", maps.astype(self.dtype), values)
+        # A row's and a column's: one score of every place has too few examples of a rare attribute
+        # to be learned from, and wanders.
+        groups, zeros = len(self.group_sizes), nn.initializers.zeros
+        row = self.param("row", zeros, (groups, height, 1), jnp.float32)
+        column = self.param("column", zeros, (groups, 1, width), jnp.float32)
+        place = _PLACE_SCALE * (row + column).reshape(groups, -1)
+        maps = jax.nn.softmax(scores.astype(jnp.float32) + place, axis=-1)
+        seen = jnp.einsum("brp,bpt->brt", maps.astype(self.dtype), early_values)
+        values = dense(name="value")(places(name="late")(feature_map, train=train))
+        # The last stage is as coarse or coarser: the mass of all places that one of it covers.
+        coarse = _summed(maps.reshape(batch, -1, height, width), feature_map.shape[1:3])
         # The embedding uses what is pooled, but where to look is learned from the own group alone:
         # else a map of "hat" serves whatever the embedding has use for.
-        fused = jnp.einsum("brp,bpt->brt", jax.lax.stop_gradient(maps).astype(self.dtype), values)
-        group_of_attribute = np.repeat(np.arange(len(self.group_sizes)), self.group_sizes)
-        kernel = self.param(
-            "group_kernel",
-            nn.initializers.lecun_normal(in_axis=1, out_axis=0),
-            (len(group_of_attribute), self.width),
-            jnp.float32,
+        coarse = jax.lax.stop_gradient(coarse).reshape(batch, coarse.shape[1], -1)
+        pooled = jnp.einsum("brp,bpt->brt", coarse.astype(self.dtype), values)
+        return GroupOutputs(
+            pooled=pooled,
+            logits=_GroupPrediction(self.group_sizes, name="late_prediction")(pooled),
+            map_logits=_GroupPrediction(self.group_sizes, name="early_prediction")(seen),
+            maps=maps.reshape(batch, -1, height, width),
         )
-        bias = self.param(
-            "group_bias", nn.initializers.zeros, (len(group_of_attribute),), jnp.float32
-        )
-        own_feature = nn.relu(pooled)[:, group_of_attribute].astype(jnp.float32)
-        group_logits = jnp.einsum("bat,at->ba", own_feature, kernel) + bias
-        return fused, group_logits, maps.reshape(batch, -1, height, width)
+
+
+def _summed(maps: Array, size: Sequence[int]) -> Array:
+    """Maps (B, R, h, w) on the coarser grid of that size: (B, R, h', w'), with the same mass."""
+    rows, columns = (-(-fine // coarse) for fine, coarse in zip(maps.shape[2:], size, strict=True))
+    padding = [
+        (0, factor * coarse - fine)
+        for factor, coarse, fine in zip((rows, columns), size, maps.shape[2:], strict=True)
+    ]
+    maps = jnp.pad(maps, [(0, 0), (0, 0), *padding])
+    return maps.reshape(*maps.shape[:2], size[0], rows, size[1], columns).sum(axis=(3, 5))
 
 
 class ConditionedAttention(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jsreid_jax.models.attention import GuidedAttention
+from jsreid_jax.models.attention import GroupOutputs, GuidedAttention
 from jsreid_jax.models.backbones import create_backbone
 from jsreid_jax.models.layers import Mlp, batch_norm
 from jsreid_jax.types import Array
@@ -18,15 +18,13 @@ ATTENTION = ("none", "guided", "conditioned", "guided+conditioned")
 class ImageOutputs(NamedTuple):
     """What the image stream makes of images.
 
-    embedding: (B, D), not normalised. features: (B, F), what is projected. group_logits: (B, A) and
-    maps: (B, R, h, w) of guided attention, None without it. feature_map: (B, h, w, C), what
-    attention looks at.
+    embedding: (B, D), not normalised. features: (B, F), what is projected. groups: what guided
+    attention makes of them, None without it. feature_map: (B, h, w, C) of the last stage.
     """
 
     embedding: Array
     features: Array
-    group_logits: Array | None
-    maps: Array | None
+    groups: GroupOutputs | None
     feature_map: Array
 
 
@@ -36,8 +34,8 @@ class ImageStream(nn.Module):
     With guided attention the group features are fused with the global average-pooled feature in
     front of the projection (ours).
 
-    attention_stage: of the backbone, counted from its end, 1 is the last. What an early stage says
-        of a place it has seen there, a late one has seen half of the image.
+    attention_stage: where maps are learned: a stage of the backbone, counted from its end, 1 is
+        the last. What an early one says of a place it has seen there.
     remat: whether the backbone computes its activations twice instead of keeping them.
     """
 
@@ -78,15 +76,16 @@ class ImageStream(nn.Module):
         """
         stages = self.backbone(image, train=train)
         features = stages[-1].mean(axis=(1, 2))
-        feature_map = stages[-self.attention_stage]
-        group_logits = maps = None
+        groups = None
         if self.is_guided:
-            pooled, group_logits, maps = self.attention(feature_map, group_queries, train=train)
-            pooled = pooled.reshape(pooled.shape[0], -1)
+            groups = self.attention(
+                stages[-1], stages[-self.attention_stage], group_queries, train=train
+            )
+            pooled = groups.pooled.reshape(len(features), -1)
             features = jnp.concatenate([features, pooled], axis=-1)
         features = self.feature_norm(features, use_running_average=not train)
         embedding = self.projection(features, train=train)
-        return ImageOutputs(embedding, features, group_logits, maps, feature_map)
+        return ImageOutputs(embedding, features, groups, stages[-1])
 
     def project(self, features: Array) -> Array:
         """Where features (B, F) made elsewhere go: (B, D), with running BatchNorm statistics."""

@@ -139,6 +139,7 @@ class JointEmbedder(nn.Module):
             draw: what the synthesiser makes features of.
         """
         of_image = self.image_stream(image, self.attribute_stream.group_queries(), train=train)
+        groups = of_image.groups
         image_embedding = unit_length(of_image.embedding)
         attribute_embedding = unit_length(self.attribute_stream(attributes, train=train))
         image_concept = self.concept_scale * image_embedding
@@ -158,7 +159,8 @@ class JointEmbedder(nn.Module):
             attribute_logits=self.concept_classifier(attribute_concept),
             image_attribute_logits=self.attribute_head(image_concept),
             attribute_attribute_logits=self.attribute_head(attribute_concept),
-            group_logits=of_image.group_logits,
+            group_logits=None if groups is None else groups.logits,
+            map_logits=None if groups is None else groups.map_logits,
             log_temperature=self.log_temperature,
             category=category,
             group_weights=self.group_weights,
@@ -177,8 +179,8 @@ class JointEmbedder(nn.Module):
         """
         of_image = self._look(image)
         embedding = unit_length(of_image.embedding)
-        if of_image.group_logits is not None:
-            return embedding, of_image.group_logits
+        if of_image.groups is not None:
+            return embedding, of_image.groups.logits
         return embedding, self.attribute_head(self.concept_scale * embedding)
 
     def embed_attributes(self, attributes: Array) -> Array:
@@ -187,7 +189,8 @@ class JointEmbedder(nn.Module):
 
     def attention_maps(self, image: Array) -> Array | None:
         """Where each group looks in images (B, H, W, 3): (B, R, h, w); None without guidance."""
-        return self._look(image).maps
+        groups = self._look(image).groups
+        return None if groups is None else groups.maps
 
     def conditioned_maps(self, attributes: Array, image: Array) -> Array:
         """Where each description (B, A) looks in its own image (B, H, W, 3): (B, R, h, w)."""
