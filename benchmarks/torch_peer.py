@@ -166,12 +166,11 @@ class Attention(nn.Module):
     def __init__(self, channels: list[int], config: dict[str, Any], token_width: int):
         super().__init__()
         sizes, width = config["group_sizes"], config["attention_width"]
-        (height, places_wide), self.width = config["places"], width
+        self.width = width
         self.early, self.late = (Places(inputs, 2 * width) for inputs in channels)
         self.key, self.early_value = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
         self.value, self.query = nn.Linear(2 * width, width), nn.Linear(token_width, width)
-        self.row = nn.Parameter(torch.zeros(len(sizes), height, 1))
-        self.column = nn.Parameter(torch.zeros(len(sizes), 1, places_wide))
+        self.place = nn.Parameter(torch.zeros(len(sizes), config["places"]))
         self.early_prediction = Prediction(sizes, width)
         self.late_prediction = Prediction(sizes, width)
 
@@ -185,7 +184,7 @@ class Attention(nn.Module):
         early_values = self.early_value(seen).reshape(batch, -1, self.width)
         values = self.value(self.late(late)).reshape(batch, -1, self.width)
         scores = self.query(group_queries) @ keys.transpose(1, 2) / math.sqrt(self.width)
-        maps = (scores + PLACE_SCALE * (self.row + self.column).flatten(1)).softmax(-1)
+        maps = (scores + PLACE_SCALE * self.place).softmax(-1)
         pooled = maps.detach() @ values
         return pooled, self.late_prediction(pooled), self.early_prediction(maps @ early_values)
 
@@ -331,8 +330,8 @@ class Game:
             "adversary": -F.logsigmoid(self.logits(of_text)).mean(),
             "consistency": 1.0 - (of_image * of_text).sum(1).mean(),
             "contrastive": 0.5 * (info_nce(scores, true.T) + info_nce(scores.T, true)),
-            "group_prediction": attribute_loss(group_logits, attributes)
-            + attribute_loss(map_logits, attributes, self.map_weights),
+            "group_prediction": 0.5 * attribute_loss(group_logits, attributes)
+            + 0.5 * attribute_loss(map_logits, attributes, self.map_weights),
             "attribute_head": attribute_loss(embedder.attribute_head(concepts[0]), attributes),
             "description_head": attribute_loss(embedder.attribute_head(concepts[1]), description),
         }

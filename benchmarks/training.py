@@ -128,7 +128,7 @@ def _torch_peer(
             "backbone": model.backbone,
             "last_stride": model.last_stride,
             "attention_width": model.attention_width,
-            "places": (height // shrunk, width // shrunk),
+            "places": (height // shrunk) * (width // shrunk),
             "group_sizes": list(schema.group_sizes),
             "projection_widths": list(model.projection_widths),
             "attribute_widths": list(model.attribute_widths),

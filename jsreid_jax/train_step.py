@@ -190,14 +190,12 @@ def embedder_losses(
         log_temperature = jax.lax.stop_gradient(log_temperature)
     group_prediction = jnp.zeros(())
     if embeddings.group_logits is not None and embeddings.map_logits is not None:
-        group_prediction = losses.attribute_loss(
-            embeddings.group_logits, batch.attributes
-        ) + losses.attribute_loss(
-            # Balanced, or the map of what few people have settles anywhere (docs/tuning.md).
-            embeddings.map_logits,
-            batch.attributes,
-            weights=options.map_weights,
+        from_late = losses.attribute_loss(embeddings.group_logits, batch.attributes)
+        # Balanced, or the map of what few people have settles anywhere (docs/tuning.md).
+        from_maps = losses.attribute_loss(
+            embeddings.map_logits, batch.attributes, weights=options.map_weights
         )
+        group_prediction = 0.5 * (from_late + from_maps)
     is_whole = jnp.all(batch.description == batch.attributes, axis=-1)
     arc_face = semantic_margin = conditioned = synthesis = cycle = jnp.zeros(())
     if embeddings.category is not None and embeddings.group_weights is not None:

@@ -165,8 +165,7 @@ def test_a_score_of_a_place_draws_its_own_group_there_and_no_other():
     module, variables, looked_at = attention_of(3, 2)
     before = module.apply(variables, *looked_at, train=False).maps
     params = variables["params"]
-    row, column = params["row"].at[1, 2].set(10.0), params["column"].at[1, :, 0].set(10.0)
-    moved = variables | {"params": params | {"row": row, "column": column}}
+    moved = variables | {"params": params | {"place": params["place"].at[1, 4].set(10.0)}}
     maps = module.apply(moved, *looked_at, train=False).maps
     np.testing.assert_allclose(maps[0, 1].reshape(-1), np.eye(6)[4], atol=1e-6)
     np.testing.assert_array_equal(maps[0, 0], before[0, 0])
@@ -182,7 +181,7 @@ def test_maps_learn_from_what_they_see_where_they_are_learned_alone():
             return (getattr(found, name) ** 2).sum()
 
         gradients = jax.grad(total)(variables["params"])
-        of_maps = [gradients[name] for name in ("row", "column", "key", "query")]
+        of_maps = [gradients[name] for name in ("place", "key", "query")]
         return max(np.abs(leaf).max() for leaf in jax.tree.leaves(of_maps))
 
     assert gradient("map_logits") > 0

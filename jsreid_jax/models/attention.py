@@ -70,11 +70,11 @@ class GuidedAttention(nn.Module):
     """Every group looks at the image with a query vector that the attribute stream gives it.
 
     Scaled dot-product attention over the h * w places of an early stage, plus a learned score of
-    every row and every column for every group: where a thing is worn is known long before what it
-    looks like. What a group pools there must predict the group, so that "hat" learns to look at
-    heads; an early stage, because a late one tells at every place of half the image, and a map then
-    may lie anywhere. With the maps, which it does not move, every group pools the last stage too:
-    that feature joins the embedding and must predict the group as well.
+    every place for every group: where a thing is worn is known long before what it looks like. What
+    a group pools there must predict the group, so that "hat" learns to look at heads; an early
+    stage, because a late one tells at every place of half the image, and a map then may lie
+    anywhere. With the maps, which it does not move, every group pools the last stage too: that
+    feature joins the embedding and must predict the group as well.
     """
 
     group_sizes: Sequence[int]
@@ -101,13 +101,10 @@ class GuidedAttention(nn.Module):
         keys, early_values = dense(name="key")(early), dense(name="early_value")(early)
         queries = dense(name="query")(group_queries)
         scores = jnp.einsum("rt,bpt->brp", queries, keys) / np.sqrt(self.width)
-        # A row's and a column's: one score of every place has too few examples of a rare attribute
-        # to be learned from, and wanders.
-        groups, zeros = len(self.group_sizes), nn.initializers.zeros
-        row = self.param("row", zeros, (groups, height, 1), jnp.float32)
-        column = self.param("column", zeros, (groups, 1, width), jnp.float32)
-        place = _PLACE_SCALE * (row + column).reshape(groups, -1)
-        maps = jax.nn.softmax(scores.astype(jnp.float32) + place, axis=-1)
+        place = self.param(
+            "place", nn.initializers.zeros, (len(self.group_sizes), height * width), jnp.float32
+        )
+        maps = jax.nn.softmax(scores.astype(jnp.float32) + _PLACE_SCALE * place, axis=-1)
         seen = jnp.einsum("brp,bpt->brt", maps.astype(self.dtype), early_values)
         values = dense(name="value")(places(name="late")(feature_map, train=train))
         # The last stage is as coarse or coarser: the mass of all places that one of it covers.
