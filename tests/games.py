@@ -38,7 +38,7 @@ def make_game(
             last_stride=1,
             attention=attention,
             attention_width=8,
-            attention_stage=1,
+            attention_stage=2,
             projection_widths=(16, 8),
             attribute_widths=(16, 8),
             concept_scale=4.0,

@@ -29,6 +29,24 @@ def test_attribute_loss_counts_known_attributes_only():
     assert float(losses.attribute_loss(logits.repeat(2, 0), rows)) == pytest.approx(both, abs=1e-6)
 
 
+def test_balanced_weights_let_the_rare_count_as_much_as_the_common():
+    attributes = np.array([[1, 1, 0], [-1, 1, 1], [-1, 0, 1], [-1, 0, -1]], np.float32)
+    weights = losses.balanced_weights(attributes)
+    assert weights.dtype == np.float32
+    present, absent = (attributes > 0).sum(0), (attributes < 0).sum(0)
+    np.testing.assert_allclose(weights[0] * present, [2.0, 1.0, 1.5])
+    np.testing.assert_allclose((weights[1] * absent)[[0, 2]], [2.0, 1.5])
+    # One of a thousand is not let outshout the rest, and what nobody has counts as nothing odd.
+    rare = np.where(np.arange(1000)[:, None] < [1, 0], 1.0, -1.0)
+    np.testing.assert_allclose(losses.balanced_weights(rare)[0], [10.0, 10.0])
+    logits = np.array([[2.0, -1.0, 1.0]], np.float32)
+    known = np.array([[1.0, -1.0, 0.0]], np.float32)
+    expected = -(3.0 * np.log(sigmoid(2.0)) + 0.5 * np.log(sigmoid(1.0))) / 2
+    weights = np.array([[3.0, 9.0, 9.0], [9.0, 0.5, 9.0]], np.float32)
+    found = losses.attribute_loss(logits, known, weights=weights)
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
 def test_adversarial_losses_follow_the_equations():
     image, attribute = np.array([1.5], np.float32), np.array([-0.5], np.float32)
     expected = -np.log(sigmoid(1.5)) - np.log(1 - sigmoid(-0.5))

@@ -15,7 +15,7 @@ from games import (
 
 from jsreid_jax import losses, parallel
 from jsreid_jax.checkpoints import Checkpoints
-from jsreid_jax.train_step import embed, train_step
+from jsreid_jax.train_step import embed, embedder_losses, train_step
 
 
 def make_step(game, options, devices: int):
@@ -335,6 +335,18 @@ def test_asmr_learns_its_group_weights(lone):
     options = make_options(weights, axis_name=None, categories=categories)
     assert {"group_weights", "attribute_stream"} <= moved_parts(game, options, state, batch)
     assert moved_parts(game, make_options(weights, axis_name=None), state, batch) == set()
+
+
+def test_groups_are_predicted_from_both_stages_and_balanced_where_maps_are_learned(lone):
+    game, state, batch = lone
+    weights = np.array([[3.0, 1.0, 2.0, 0.5, 4.0], [0.5, 2.0, 1.0, 1.0, 0.6]], np.float32)
+    options = make_options(axis_name=None, map_weights=weights)
+    embeddings, _ = embed(game, options, state.embedder.params, state.batch_stats, batch, None)
+    found = embedder_losses(game, embeddings, batch, state.discriminator.params, options)
+    late = losses.attribute_loss(embeddings.group_logits, batch.attributes)
+    early = losses.attribute_loss(embeddings.map_logits, batch.attributes, weights=weights)
+    assert float(found["group_prediction"]) == pytest.approx(float(late + early) / 2, rel=1e-6)
+    assert early != losses.attribute_loss(embeddings.map_logits, batch.attributes)
 
 
 def test_the_average_follows_the_parameters():
