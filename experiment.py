@@ -196,25 +196,37 @@ def create_embedder(config: Config, schema: Schema, num_categories: int) -> Join
     )
 
 
-def create_game(
-    config: Config,
-    embedder: JointEmbedder,
-    *,
-    steps_per_epoch: int,
-    num_train_steps: int,
-    train_set: splits.TrainSet | None = None,
-) -> tuple[Game, StepOptions]:
-    """Both players and how they play; here, once, epochs become steps.
+def create_game(config: Config, embedder: JointEmbedder) -> Game:
+    """Both players and their optimizers."""
+    optimizer = config.optimizer
+    return Game(
+        embedder=embedder,
+        discriminator=Discriminator(
+            num_categories=embedder.num_categories,
+            conditioning=config.losses.discriminator_conditioning,
+            judges_features=embedder.has_synthesiser,
+            embedding_width=embedder.attribute_widths[-1],
+        ),
+        embedder_optimizer=optimizers.create_optimizer(
+            optimizer.name, weight_decay=optimizer.weight_decay, clip_norm=optimizer.clip_norm
+        ),
+        discriminator_optimizer=optimizers.create_optimizer(optimizer.name),
+        keeps_average=config.train.average_decay > 0,
+    )
 
-    train_set: whose descriptions and attribute frequencies some losses ask for; to train, it must
-        be there.
+
+def create_options(
+    config: Config, train_set: splits.TrainSet, *, steps_per_epoch: int, num_train_steps: int
+) -> StepOptions:
+    """How the game is played; here, once, epochs become steps.
+
+    train_set: whose descriptions and attribute frequencies some losses ask for.
     """
 
     def steps(epochs: float) -> int:
         return round(epochs * steps_per_epoch)
 
     optimizer = config.optimizer
-
     factor = optimizers.batch_size_factor(
         optimizer.batch_size_rule,
         batch_size=config.train.batch_size,
@@ -231,20 +243,6 @@ def create_game(
             drop_factor=optimizer.drop_factor,
         )
 
-    game = Game(
-        embedder=embedder,
-        discriminator=Discriminator(
-            num_categories=embedder.num_categories,
-            conditioning=config.losses.discriminator_conditioning,
-            judges_features=embedder.has_synthesiser,
-            embedding_width=embedder.attribute_widths[-1],
-        ),
-        embedder_optimizer=optimizers.create_optimizer(
-            optimizer.name, weight_decay=optimizer.weight_decay, clip_norm=optimizer.clip_norm
-        ),
-        discriminator_optimizer=optimizers.create_optimizer(optimizer.name),
-        keeps_average=config.train.average_decay > 0,
-    )
     weights = {
         name: optimizers.weight_schedule(
             weight=config.losses[name].weight,
@@ -255,7 +253,7 @@ def create_game(
     }
     image_rate = learning_rate(optimizer.image_learning_rate)
     needs_categories = config.losses.arc_face.weight + config.losses.semantic_margin.weight > 0
-    options = StepOptions(
+    return StepOptions(
         weights=weights,
         backbone_rate=optimizers.resting(image_rate, steps(optimizer.freeze_backbone_epochs)),
         image_rate=image_rate,
@@ -268,16 +266,13 @@ def create_game(
         learn_temperature=config.losses.learn_temperature,
         arc_scale=config.losses.arc_scale,
         arc_margin=config.losses.arc_margin,
-        categories=np.asarray(train_set.categories, np.float32)
-        if train_set is not None and needs_categories
-        else None,
-        map_weights=None if train_set is None else losses.balanced_weights(train_set.attributes),
+        categories=np.asarray(train_set.categories, np.float32) if needs_categories else None,
+        map_weights=losses.balanced_weights(train_set.attributes),
         average_decay=config.train.average_decay,
         micro_batches=config.train.micro_batches,
         seed=config.seed,
         axis_name=parallel.AXIS,
     )
-    return game, options
 
 
 def embed_images(

@@ -128,12 +128,9 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
     hosts.check_agreement({"training set": digest})
 
     embedder = experiment.create_embedder(config, data.schema, len(train.categories))
-    game, options = experiment.create_game(
-        config,
-        embedder,
-        steps_per_epoch=steps_per_epoch,
-        num_train_steps=num_train_steps,
-        train_set=train,
+    game = experiment.create_game(config, embedder)
+    options = experiment.create_options(
+        config, train, steps_per_epoch=steps_per_epoch, num_train_steps=num_train_steps
     )
     state = create_train_state(
         game,

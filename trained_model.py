@@ -104,9 +104,8 @@ def _prepare(
     """What a checkpoint needs: its schema, its network, and a fresh state to restore into."""
     schema = Schema.from_dict(description["schema"])
     embedder = experiment.create_embedder(config, schema, description["num_categories"])
-    game, _ = experiment.create_game(config, embedder, steps_per_epoch=1, num_train_steps=1)
     state = create_train_state(
-        game,
+        experiment.create_game(config, embedder),
         seed=config.seed,
         image_size=experiment.image_size(config),
         num_attributes=schema.num_attributes,

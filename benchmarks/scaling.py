@@ -114,7 +114,7 @@ class Work:
 def work_of(config: Any) -> Work:
     """Counted from the step and the parameters of a config."""
     embedder = experiment.create_embedder(config, MARKET_SCHEMA, NUM_CATEGORIES)
-    game, _ = experiment.create_game(config, embedder, steps_per_epoch=1, num_train_steps=1)
+    game = experiment.create_game(config, embedder)
     state: Any = jax.eval_shape(
         lambda: create_train_state(
             game,

@@ -28,12 +28,10 @@ def step_flops(config: Any, batch_size: int) -> float:
     """FLOPs of one alternating step of a config on one device."""
     embedder = experiment.create_embedder(config, MARKET_SCHEMA, NUM_CATEGORIES)
     categories = np.ones((NUM_CATEGORIES, MARKET_SCHEMA.num_attributes), np.int8)
-    game, options = experiment.create_game(
-        config,
-        embedder.clone(axis_name=None),
-        steps_per_epoch=100,
-        num_train_steps=26_000,
-        train_set=TrainSet([], categories, np.arange(NUM_CATEGORIES), categories),
+    game = experiment.create_game(config, embedder.clone(axis_name=None))
+    train_set = TrainSet([], categories, np.arange(NUM_CATEGORIES), categories)
+    options = experiment.create_options(
+        config, train_set, steps_per_epoch=100, num_train_steps=26_000
     )
     options = dataclasses.replace(options, axis_name=None)
     size = experiment.image_size(config)

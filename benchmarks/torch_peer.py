@@ -133,8 +133,8 @@ class Mlp(nn.Module):
         return x
 
 
-class Places(nn.Module):
-    """A hidden layer of each place by itself."""
+class HiddenLayer(nn.Module):
+    """Of each place by itself."""
 
     def __init__(self, inputs: int, width: int):
         super().__init__()
@@ -167,7 +167,7 @@ class Attention(nn.Module):
         super().__init__()
         sizes, width = config["group_sizes"], config["attention_width"]
         self.width = width
-        self.early, self.late = (Places(inputs, 2 * width) for inputs in channels)
+        self.early, self.late = (HiddenLayer(inputs, 2 * width) for inputs in channels)
         self.key, self.early_value = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
         self.value, self.query = nn.Linear(2 * width, width), nn.Linear(token_width, width)
         self.place = nn.Parameter(torch.zeros(len(sizes), config["places"]))
@@ -176,17 +176,19 @@ class Attention(nn.Module):
 
     def forward(
         self, early: Tensor, late: Tensor, group_queries: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, h, w) to features (B, R, width) and both predictions (B, A)."""
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(B, C, h, w) to features (B, R, width) and, to train, both predictions (B, A)."""
         batch = len(early)
-        seen = self.early(early)
-        keys = self.key(seen).reshape(batch, -1, self.width)
-        early_values = self.early_value(seen).reshape(batch, -1, self.width)
+        hidden = self.early(early)
+        keys = self.key(hidden).reshape(batch, -1, self.width)
         values = self.value(self.late(late)).reshape(batch, -1, self.width)
         scores = self.query(group_queries) @ keys.transpose(1, 2) / math.sqrt(self.width)
         maps = (scores + PLACE_SCALE * self.place).softmax(-1)
         pooled = maps.detach() @ values
-        return pooled, self.late_prediction(pooled), self.early_prediction(maps @ early_values)
+        if not self.training:
+            return pooled, []
+        seen = maps @ self.early_value(hidden).reshape(batch, -1, self.width)
+        return pooled, [self.late_prediction(pooled), self.early_prediction(seen)]
 
 
 class ImageStream(nn.Module):
@@ -200,12 +202,12 @@ class ImageStream(nn.Module):
         self.feature_norm = nn.BatchNorm1d(features)
         self.projection = Mlp(features, config["projection_widths"])
 
-    def forward(self, image: Tensor, group_queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) to embeddings (B, D), not normalised, and both predictions (B, A)."""
+    def forward(self, image: Tensor, group_queries: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(B, 3, H, W) to embeddings (B, D), not normalised, and `Attention`'s predictions."""
         *_, early, late = self.backbone(image)
-        pooled, logits, map_logits = self.attention(early, late, group_queries)
+        pooled, predictions = self.attention(early, late, group_queries)
         features = torch.cat([late.mean((2, 3)), pooled.flatten(1)], 1)
-        return self.projection(self.feature_norm(features)), logits, map_logits
+        return self.projection(self.feature_norm(features)), predictions
 
 
 class AttributeStream(nn.Module):
@@ -242,10 +244,10 @@ class Embedder(nn.Module):
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.group_weights = nn.Parameter(torch.zeros(len(config["group_sizes"])))
 
-    def embed_images(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit vectors (B, D), and both predictions of the groups."""
-        found, *logits = self.image_stream(image, self.attribute_stream.group_queries())
-        return F.normalize(found), logits[0], logits[1]
+    def embed_images(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Unit vectors (B, D), and `Attention`'s predictions."""
+        found, predictions = self.image_stream(image, self.attribute_stream.group_queries())
+        return F.normalize(found), predictions
 
 
 def attribute_loss(logits: Tensor, attributes: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -306,7 +308,7 @@ class Game:
     ) -> dict[str, Tensor]:
         """One alternating step; the losses before it."""
         embedder = self.embedder
-        of_image, group_logits, map_logits = embedder.embed_images(image)
+        of_image, (group_logits, map_logits) = embedder.embed_images(image)
         of_text = F.normalize(embedder.attribute_stream(description))
 
         real, made = self.logits(of_image.detach()), self.logits(of_text.detach())

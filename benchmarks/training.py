@@ -53,12 +53,12 @@ def _game(config: Any, train_set: splits.TrainSet, schema: Any) -> tuple[Any, Tr
     """The step, before pmap, and a fresh state."""
     embedder = experiment.create_embedder(config, schema, len(train_set.categories))
     steps = len(train_set.images) // config.train.batch_size
-    game, options = experiment.create_game(
+    game = experiment.create_game(config, embedder)
+    options = experiment.create_options(
         config,
-        embedder,
+        train_set,
         steps_per_epoch=steps,
         num_train_steps=round(config.train.num_epochs * steps),
-        train_set=train_set,
     )
     state = create_train_state(
         game,
@@ -120,8 +120,10 @@ def _torch_peer(
     def fill(folder: Path) -> None:
         model, optimizer = config.model, config.optimizer
         height, width = experiment.image_size(config)
+        if (model.attention_stage, model.last_stride) != (2, 1):
+            raise ValueError("torch_peer knows attention_stage 2 and last_stride 1 alone")
         # The stem's two strides, and one of every stage between the first and the last.
-        shrunk = {"resnet50": 16, "resnet_small": 8}[model.backbone] * model.last_stride
+        shrunk = {"resnet50": 16, "resnet_small": 8}[model.backbone]
         facts = {
             "threads": len(os.sched_getaffinity(0)),
             "batches": len(batches),

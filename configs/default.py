@@ -93,6 +93,7 @@ def get_config(preset: str = "") -> ConfigDict:
     losses.adversary = loss(0.0)
     losses.consistency = loss(0.0)
     losses.contrastive = loss(0.0)
+    # The mean of two: from the last stage, and, balanced, from the one where maps are learned.
     losses.group_prediction = loss(0.0)
     # The attribute head on images, and the same head on descriptions.
     losses.attribute_head = loss(0.0)

@@ -48,7 +48,8 @@ STUDIES = {
         (
             # The loss of the maps goes with them: without attention there is nothing to predict.
             run("aaipr_no_attention", "configs/aaipr.py", "model.attention=none"),
-            # What images learn of attributes without attention: all that a group prediction says.
+            # What images learn of attributes without attention: the same answers as the group
+            # predictions, without the balance of the one that maps learn from.
             run(
                 "aaipr_attribute_head",
                 "configs/aaipr.py",

@@ -319,7 +319,7 @@ def check_fits(path: Path, like: PyTree) -> None:
             f"{path}: this checkpoint is of another model: {name} has shape "
             f"{found.get(name, 'none (not there)')} in the checkpoint and "
             f"{expected.get(name, 'none (not there)')} in the model, {len(differing)} arrays "
-            "differ; use the config that it was trained with"
+            "differ; use the config, and the version of the code, that it was trained with"
         )
 
 

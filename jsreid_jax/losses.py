@@ -14,6 +14,9 @@ from jsreid_jax.types import Array
 
 GENERATORS = ("attributes", "images", "both")
 
+# What few images have must not outshout the rest.
+_LARGEST_WEIGHT = 10.0
+
 
 def concept_loss(logits: Array, label: Array, *, counts: Array | None = None) -> Array:
     """CE(W z, label) of one modality; with the same W for both it is the semantic consistency.
@@ -29,13 +32,14 @@ def concept_loss(logits: Array, label: Array, *, counts: Array | None = None) ->
 def balanced_weights(attributes: np.ndarray) -> np.ndarray:
     """(2, A) float32 for `attribute_loss`: the present and the absent of each count alike (ours).
 
-    attributes: (N, A) of the training images. No weight is more than 10: a handful of images does
-    not outshout all others.
+    That is, down to one image in twenty: what is rarer counts less.
+
+    attributes: (N, A) of the training images.
     """
     present, absent = (attributes > 0).sum(axis=0), (attributes < 0).sum(axis=0)
     counts = np.stack([present, absent])
     weights = 0.5 * (present + absent) / np.maximum(counts, 1)
-    return np.minimum(weights, 10.0).astype(np.float32)
+    return np.minimum(weights, _LARGEST_WEIGHT).astype(np.float32)
 
 
 def attribute_loss(logits: Array, attributes: Array, *, weights: np.ndarray | None = None) -> Array:

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from pictures_of_noise import noise_crop, noise_jpeg
@@ -33,7 +34,7 @@ from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.datasets.readers import READERS
 from input_pipeline.rendering import render
 from input_pipeline.rendering.layouts import LAYOUTS
-from jsreid_jax import protocols
+from jsreid_jax import losses, protocols
 from jsreid_jax.errors import ModelError
 from jsreid_jax.train_step import LOSS_NAMES
 
@@ -164,10 +165,31 @@ def test_attention_looks_at_a_stage_that_there_is(stage, expected):
         config_check.check_config(config)
 
 
+def train_set() -> splits.TrainSet:
+    """Three random descriptions of four images each."""
+    rng = np.random.default_rng(0)
+    categories = rng.choice([-1, 1], (3, MARKET_SCHEMA.num_attributes)).astype(np.int8)
+    label = np.arange(12) % 3
+    return splits.TrainSet([b""] * 12, categories[label], label, categories)
+
+
+def test_losses_that_ask_for_the_training_set_get_it():
+    people = train_set()
+
+    def options(config):
+        return experiment.create_options(config, people, steps_per_epoch=1, num_train_steps=1)
+
+    weights = losses.balanced_weights(people.attributes)
+    np.testing.assert_array_equal(options(market1501.get_config()).map_weights, weights)
+    np.testing.assert_array_equal(options(asmr.get_config()).categories, people.categories)
+    assert options(market1501.get_config()).categories is None
+
+
 def test_epochs_become_steps_once():
     config = market1501.get_config()
-    embedder = experiment.create_embedder(config, MARKET_SCHEMA, num_categories=3)
-    _, options = experiment.create_game(config, embedder, steps_per_epoch=10, num_train_steps=2600)
+    options = experiment.create_options(
+        config, train_set(), steps_per_epoch=10, num_train_steps=2600
+    )
 
     def weights(step):
         return {name: float(schedule(step)) for name, schedule in options.weights.items()}

@@ -130,8 +130,12 @@ def attention_of(height: int, width: int):
     return module, module.init(jax.random.key(0), *looked_at, train=False), looked_at
 
 
-@pytest.mark.parametrize("size", [(3, 2), (6, 4), (5, 3)], ids=["same", "twice", "odd"])
-def test_attention_pools_where_it_looks(size):
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((3, 2), 1), ((6, 4), 2), ((5, 3), 2), ((9, 5), 4)],
+    ids=["same", "twice", "odd", "two strides"],
+)
+def test_attention_pools_where_it_looks(size, factor):
     """A query that matches one place's key returns the value of the last stage there."""
     module, variables, looked_at = attention_of(*size)
     sharp = jax.tree.map(jnp.array, variables)
@@ -152,7 +156,6 @@ def test_attention_pools_where_it_looks(size):
 
     late, early, _ = looked_at
     rows, columns = np.unravel_index(flat.argmax(axis=1), size)
-    factor = -(-size[0] // 3)
     at_late = values("late", "value", late)[0][rows // factor, columns // factor]
     np.testing.assert_allclose(found.pooled[0], at_late, atol=1e-3)
     at_early = np.maximum(values("early", "early_value", early)[0][rows, columns], 0)

@@ -34,7 +34,7 @@ class GroupOutputs(NamedTuple):
     maps: Array
 
 
-class _Places(nn.Module):
+class _HiddenLayer(nn.Module):
     """A hidden layer of each place by itself: what is seen there is put together, not spread."""
 
     width: int
@@ -51,7 +51,7 @@ class _Places(nn.Module):
 
 
 class _GroupPrediction(nn.Module):
-    """Every group's attributes from its own pooled feature: (B, R, T) -> (B, A) float32."""
+    """Every group's attributes from its own pooled feature: (B, R, width) -> (B, A) float32."""
 
     group_sizes: Sequence[int]
 
@@ -90,14 +90,14 @@ class GuidedAttention(nn.Module):
 
         Args:
             feature_map: (B, h', w', C') of the last stage.
-            early_map: (B, h, w, C), h and w whole multiples of h' and w', rounded down or not.
+            early_map: (B, h, w, C) of the same or an earlier stage: strides of 2 make h' of h.
             group_queries: (R, T) from the attribute stream.
             train: whether BatchNorm uses (and updates from) the batch.
         """
         batch, height, width, _ = early_map.shape
         dense = functools.partial(nn.Dense, self.width, dtype=self.dtype)
-        places = functools.partial(_Places, 2 * self.width, self.axis_name, self.dtype)
-        early = places(name="early")(early_map, train=train)
+        hidden = functools.partial(_HiddenLayer, 2 * self.width, self.axis_name, self.dtype)
+        early = hidden(name="early")(early_map, train=train)
         keys, early_values = dense(name="key")(early), dense(name="early_value")(early)
         queries = dense(name="query")(group_queries)
         scores = jnp.einsum("rt,bpt->brp", queries, keys) / np.sqrt(self.width)
@@ -106,9 +106,10 @@ class GuidedAttention(nn.Module):
         )
         maps = jax.nn.softmax(scores.astype(jnp.float32) + _PLACE_SCALE * place, axis=-1)
         seen = jnp.einsum("brp,bpt->brt", maps.astype(self.dtype), early_values)
-        values = dense(name="value")(places(name="late")(feature_map, train=train))
+        values = dense(name="value")(hidden(name="late")(feature_map, train=train))
+        maps = maps.reshape(batch, -1, height, width)
         # The last stage is as coarse or coarser: the mass of all places that one of it covers.
-        coarse = _summed(maps.reshape(batch, -1, height, width), feature_map.shape[1:3])
+        coarse = _summed(maps, feature_map.shape[1:3])
         # The embedding uses what is pooled, but where to look is learned from the own group alone:
         # else a map of "hat" serves whatever the embedding has use for.
         coarse = jax.lax.stop_gradient(coarse).reshape(batch, coarse.shape[1], -1)
@@ -117,13 +118,17 @@ class GuidedAttention(nn.Module):
             pooled=pooled,
             logits=_GroupPrediction(self.group_sizes, name="late_prediction")(pooled),
             map_logits=_GroupPrediction(self.group_sizes, name="early_prediction")(seen),
-            maps=maps.reshape(batch, -1, height, width),
+            maps=maps,
         )
 
 
 def _summed(maps: Array, size: Sequence[int]) -> Array:
     """Maps (B, R, h, w) on the coarser grid of that size: (B, R, h', w'), with the same mass."""
-    rows, columns = (-(-fine // coarse) for fine, coarse in zip(maps.shape[2:], size, strict=True))
+    # Strides of 2 round up: h' of h places is h / factor, the factor a power of two.
+    rows, columns = (
+        1 << (-(-fine // coarse) - 1).bit_length()
+        for fine, coarse in zip(maps.shape[2:], size, strict=True)
+    )
     padding = [
         (0, factor * coarse - fine)
         for factor, coarse, fine in zip((rows, columns), size, maps.shape[2:], strict=True)
