@@ -1,7 +1,8 @@
 """Studies on the rendered default: which configs are compared over which seeds, and why.
 
 Command: python study.py --config configs/study_rendered.py:rq1 --workdir runs/studies
-Presets: none (the family), rq1 to rq4 (the paper's questions), ours, and debug (tests use it).
+Presets: none (the family), rq1 to rq4 (the paper's questions), ours, gap (the adversary),
+and debug (tests use it).
 
 A run that several presets name is trained once: give them the same --workdir.
 """
@@ -95,6 +96,28 @@ STUDIES = {
             run("jsreid_no_dropout", "configs/jsreid.py", "data.description_dropout=0"),
             run("jsreid_no_contrastive", "configs/jsreid.py", "losses.contrastive.weight=0"),
             run("jsreid_no_fusion", "configs/jsreid.py", "eval.score=cosine"),
+        ),
+    ),
+    "gap": (
+        "The adversary where the modalities lie apart",
+        "Does the adversary bring images and descriptions together where the contrastive loss has "
+        "parted them, and what does it cost?",
+        "jsreid_apart",
+        (
+            # More of the contrastive loss, and both settings of the game, from docs/tuning.md.
+            run(
+                "jsreid_apart",
+                "configs/jsreid.py",
+                "losses.contrastive.weight=0.3",
+                "losses.adversary.weight=0",
+            ),
+            run(
+                "jsreid_brought_together",
+                "configs/jsreid.py",
+                "losses.contrastive.weight=0.3",
+                "losses.adversary.weight=0.3",
+                "optimizer.discriminator_learning_rate=3e-4",
+            ),
         ),
     ),
     "debug": (

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -117,7 +118,7 @@ def check_devices() -> None:
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
         found = ", ".join(f"host {host}: {count}" for host, count in sorted(counts.items()))
-        raise ModelError(
+        _refuse_together(
             f"the hosts have different numbers of devices ({found}), expected the same on each: "
             "set config.num_cpu_devices, or use hosts of one kind"
         )
@@ -146,10 +147,16 @@ def check_agreement(
         texts = _texts_of_all(text)
         host = int(np.flatnonzero(differs[:, number])[0])
         what = explain(name, texts[host], texts[0]) if explain else ""
-        raise ModelError(
+        _refuse_together(
             f"host {host} has another {name} than host 0{f': {what}' if what else ''}; "
             "expected the same on all hosts, start them alike"
         )
+
+
+def _refuse_together(sentence: str) -> NoReturn:
+    """Raise ModelError when all hosts are here to do so: no host hears of another's end first."""
+    jax.distributed.shutdown()
+    raise ModelError(sentence)
 
 
 def _texts_of_all(text: str) -> list[str]:
