@@ -108,13 +108,13 @@ STUDIES = {
             run(
                 "jsreid_apart",
                 "configs/jsreid.py",
-                "losses.contrastive.weight=0.3",
+                "losses.contrastive.weight=0.25",
                 "losses.adversary.weight=0",
             ),
             run(
                 "jsreid_brought_together",
                 "configs/jsreid.py",
-                "losses.contrastive.weight=0.3",
+                "losses.contrastive.weight=0.25",
                 "losses.adversary.weight=0.3",
                 "optimizer.discriminator_learning_rate=3e-4",
             ),
