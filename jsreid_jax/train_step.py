@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
 from jsreid_jax import losses
 from jsreid_jax.models.joint_embedder import Draw
@@ -90,25 +89,8 @@ class StepOptions:
     axis_name: str | None = None
 
 
-# Leaves of fewer elements leave a step together: on CPU devices every array of a collective waits
-# for all devices once, which takes longer than copying so few numbers.
-_SMALL_LEAF = 2**14
-
-
 def _mean_over_devices(tree: PyTree, axis_name: str | None) -> PyTree:
-    """The means of floating-point leaves over the device axis, of small ones as one vector."""
-    if axis_name is None:
-        return tree
-    leaves, structure = jax.tree.flatten(tree)
-    is_small = [jnp.size(leaf) < _SMALL_LEAF for leaf in leaves]
-    joined, split = ravel_pytree(
-        [leaf for leaf, small in zip(leaves, is_small, strict=True) if small]
-    )
-    small_means = iter(split(jax.lax.pmean(joined, axis_name)))
-    return structure.unflatten(
-        next(small_means) if small else jax.lax.pmean(leaf, axis_name)
-        for leaf, small in zip(leaves, is_small, strict=True)
-    )
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def discriminate(game: Game, params: PyTree, embedding: Array, label: Array) -> Array:

@@ -15,7 +15,7 @@ from games import (
 
 from jsreid_jax import losses, parallel
 from jsreid_jax.checkpoints import Checkpoints
-from jsreid_jax.train_step import _mean_over_devices, embed, embedder_losses, train_step
+from jsreid_jax.train_step import embed, embedder_losses, train_step
 
 
 def make_step(game, options, devices: int):
@@ -84,19 +84,6 @@ def test_a_forgotten_pmean_is_noticed():
     state, _ = run_steps(make_game(), make_options(axis_name=None), devices=8, steps=2)
     with pytest.raises(AssertionError, match="differs from replica 0"):
         parallel.assert_replicas_identical(state)
-
-
-def test_means_over_devices_are_those_of_every_leaf_small_or_large():
-    rng = np.random.default_rng(0)
-    shapes = {"scalar": (8,), "small": (8, 3, 5), "large": (8, 200, 100), "other": (8, 7)}
-    tree = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    mean = jax.pmap(
-        lambda tree: _mean_over_devices(tree, parallel.AXIS), axis_name=parallel.AXIS, out_axes=None
-    )
-    found = mean(tree)
-    assert found.keys() == tree.keys()
-    for name, value in tree.items():
-        np.testing.assert_allclose(found[name], value.mean(0), atol=1e-6, err_msg=name)
 
 
 def test_what_eight_devices_saved_goes_on_on_fewer(tmp_path):
