@@ -37,10 +37,13 @@ INPUT_BATCHES = 32
 INPUT_SIZE = (256, 128)
 
 
-def _default(num_cpu_devices: int = 0) -> tuple[Any, splits.TrainSet, Any]:
-    """Config, training set and schema of the default, devices made."""
+def _default(
+    num_cpu_devices: int = 0, batch_size: int | None = None
+) -> tuple[Any, splits.TrainSet, Any]:
+    """Config (perhaps of other batches), training set and schema of the default, devices made."""
     config: Any = rendered_market.get_config()
     config.num_cpu_devices = num_cpu_devices
+    config.train.batch_size = batch_size or config.train.batch_size
     experiment.set_up_devices(config)
     data = experiment.load_data(config)
     train_set, _ = splits.train_and_validation(
@@ -69,11 +72,12 @@ def _game(config: Any, train_set: splits.TrainSet, schema: Any) -> tuple[Any, Tr
     return functools.partial(train_step, game, options), state
 
 
-class _Torch:
-    """PyTorch in a process of its own, which answers lines and waits while this one works."""
+class _Peer:
+    """A module of benchmarks in a process of its own, which answers lines and otherwise waits."""
 
     def __init__(self, module: str, fill: Callable[[Path], None]):
         """Starts benchmarks.MODULE on a folder that `fill` fills; `first` is its first line."""
+        self._module = module
         self._folder = tempfile.TemporaryDirectory()
         fill(Path(self._folder.name))
         self._process = subprocess.Popen(
@@ -89,12 +93,13 @@ class _Torch:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(
-                "the PyTorch process has ended: pip install -r benchmarks/requirements.txt"
+                f"{self._module} has ended; if it lacks PyTorch: "
+                "pip install -r benchmarks/requirements.txt"
             )
         return line
 
     def ask(self, line: str) -> str:
-        """Its answer, when PyTorch has done it."""
+        """Its answer, when it has done what the line says."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
@@ -114,7 +119,7 @@ def _torch_peer(
     train_set: splits.TrainSet,
     state: TrainState,
     batches: list[dict[str, np.ndarray]],
-) -> _Torch:
+) -> _Peer:
     """The same game in PyTorch; see torch_peer.py."""
 
     def fill(folder: Path) -> None:
@@ -153,7 +158,7 @@ def _torch_peer(
             arrays |= {f"batch_{number}/{name}": value for name, value in batch.items()}
         np.savez(folder / "arrays.npz", **arrays)  # pyright: ignore[reportArgumentType]
 
-    return _Torch("torch_peer", fill)
+    return _Peer("torch_peer", fill)
 
 
 class _Loop:
@@ -194,24 +199,51 @@ def _batches(config: Any, train_set: splits.TrainSet, schema: Any) -> list[dict[
 
 
 def devices(rounds: int) -> list[Row]:
-    """8 virtual devices against 1."""
-    config, train_set, schema = _default(num_cpu_devices=8)
-    step, state = _game(config, train_set, schema)
-    batches = _batches(config, train_set, schema)
-    loops = {count: _Loop(step, state, batches, count) for count in (8, 1)}
-    calls: dict[str, Callable[[], Any]] = {
-        str(count): functools.partial(loop.run, STEPS) for count, loop in loops.items()
-    }
-    alternate(calls, 1)
-    seconds = alternate(calls, rounds)
-    per_step = {name: [1e3 * value / STEPS for value in values] for name, values in seconds.items()}
-    return [
-        Row(
-            *("step of the default", "8 virtual devices", "1 device", "ms"),
-            *(per_step["8"], per_step["1"]),
-            bar="<= 1.10",
+    """8 virtual devices against 1, each in a process that has no others.
+
+    For as many devices as it is told of, XLA has threads: one of eight is slower than an only one.
+    """
+    rows = []
+    for batch_size, steps, bar in ((16, STEPS, "<= 1.10"), (128, STEPS // 8, "<= 1.10")):
+        peers = {}
+        for count in (8, 1):
+            facts = {"devices": count, "batch_size": batch_size}
+            peers[str(count)] = _Peer(
+                "device_steps",
+                lambda folder, facts=facts: experiment.write_json(folder / "config.json", facts),
+            )
+        calls: dict[str, Callable[[], Any]] = {
+            count: functools.partial(peer.ask, str(steps)) for count, peer in peers.items()
+        }
+        alternate(calls, 1)
+        seconds = alternate(calls, rounds)
+        for peer in peers.values():
+            peer.close()
+        per_step = {
+            count: [1e3 * value / steps for value in values] for count, values in seconds.items()
+        }
+        rows.append(
+            Row(
+                f"step of the default's network, batch {batch_size}",
+                *("8 virtual devices", "1 device", "ms"),
+                *(per_step["8"], per_step["1"]),
+                bar=bar,
+            )
         )
-    ]
+    return rows
+
+
+def answer_steps(folder: Path) -> None:
+    """The other side of `devices`: says that it is ready, then does as many steps as lines say."""
+    facts = json.loads((folder / "config.json").read_text())
+    config, train_set, schema = _default(facts["devices"], facts["batch_size"])
+    step, state = _game(config, train_set, schema)
+    loop = _Loop(step, state, _batches(config, train_set, schema), facts["devices"])
+    loop.run(1)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        loop.run(int(line))
+        print("done", flush=True)
 
 
 def stall(rounds: int) -> list[Row]:
@@ -389,7 +421,7 @@ def input_pipeline(rounds: int) -> list[Row]:
         images = {str(i): np.frombuffer(image, np.uint8) for i, image in enumerate(encoded)}
         np.savez(folder / "images.npz", **images)  # pyright: ignore[reportArgumentType]
 
-    loader = _Torch("torch_input", fill)
+    loader = _Peer("torch_input", fill)
 
     def ours() -> float:
         for _ in range(8):
