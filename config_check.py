@@ -51,7 +51,7 @@ RANGES = (
             *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
             *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
             *("optimizer.warmup_epochs", "optimizer.clip_norm", "optimizer.freeze_backbone_epochs"),
-            *("losses.gradient_penalty", "eval.rerank"),
+            *("losses.gradient_penalty", "eval.rerank", "model.place_prior"),
             *("data.brightness", "data.contrast"),
         ),
     ),

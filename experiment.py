@@ -179,12 +179,14 @@ def create_embedder(config: Config, schema: Schema, num_categories: int) -> Join
     model = config.model
     return JointEmbedder(
         group_sizes=schema.group_sizes,
+        group_regions=schema.group_regions,
         num_categories=num_categories,
         backbone=model.backbone,
         last_stride=model.last_stride,
         attention=model.attention,
         attention_width=model.attention_width,
         attention_stage=model.attention_stage,
+        place_prior=model.place_prior,
         projection_widths=tuple(model.projection_widths),
         attribute_widths=tuple(model.attribute_widths),
         concept_scale=model.concept_scale,

@@ -171,6 +171,7 @@ class Attention(nn.Module):
         self.key, self.early_value = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
         self.value, self.query = nn.Linear(2 * width, width), nn.Linear(token_width, width)
         self.place = nn.Parameter(torch.zeros(len(sizes), config["places"]))
+        self.register_buffer("prior", torch.tensor(config["place_prior"]))
         self.early_prediction = Prediction(sizes, width)
         self.late_prediction = Prediction(sizes, width)
 
@@ -183,7 +184,7 @@ class Attention(nn.Module):
         keys = self.key(hidden).reshape(batch, -1, self.width)
         values = self.value(self.late(late)).reshape(batch, -1, self.width)
         scores = self.query(group_queries) @ keys.transpose(1, 2) / math.sqrt(self.width)
-        maps = (scores + PLACE_SCALE * self.place).softmax(-1)
+        maps = (scores + PLACE_SCALE * self.place + self.prior).softmax(-1)
         pooled = maps.detach() @ values
         if not self.training:
             return pooled, []

@@ -24,6 +24,7 @@ from input_pipeline import device_batches, pipeline, preprocessing, splits
 from input_pipeline.augmentation import Augmentation
 from jsreid_jax import evaluation, losses, parallel
 from jsreid_jax.checkpoints import Checkpoints, pacing
+from jsreid_jax.models.attention import region_prior
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import LOSS_NAMES, train_step
 from jsreid_jax.types import Batch, TrainState
@@ -136,6 +137,9 @@ def _torch_peer(
             "last_stride": model.last_stride,
             "attention_width": model.attention_width,
             "places": (height // shrunk) * (width // shrunk),
+            "place_prior": region_prior(
+                schema.group_regions, (height // shrunk, width // shrunk), model.place_prior
+            ).tolist(),
             "group_sizes": list(schema.group_sizes),
             "projection_widths": list(model.projection_widths),
             "attribute_widths": list(model.attribute_widths),

@@ -75,6 +75,9 @@ def get_config(preset: str = "") -> ConfigDict:
     # Stage of the backbone where guided attention learns its maps, from its end: 1 is the last,
     # whose every place has seen much of the image; an earlier one tells what is where.
     model.attention_stage = 2
+    # Guided attention begins in the region of the body where a group is worn (the schema's): places
+    # outside it have exp(-place_prior) of the weight, until it learns better. 0: begins anywhere.
+    model.place_prior = 3.0
     # Widths of the two streams; both end in the embedding width D.
     model.projection_widths = (512, 256, 128)
     model.attribute_widths = (512, 128, 128)

@@ -24,6 +24,19 @@ ABSENT = "absent"
 # Between the values of a group that has several at once: "black+blue".
 AND = "+"
 
+# Where on a standing person who fills the image something is worn: first and last share of the
+# height. Roughly, because people and detectors vary.
+REGIONS = {
+    "whole": (0.0, 1.0),
+    "head": (0.0, 0.2),
+    "head and shoulders": (0.0, 0.3),
+    "upper": (0.1, 0.6),
+    "carried": (0.1, 0.75),
+    "hand": (0.3, 0.85),
+    "lower": (0.4, 0.95),
+    "feet": (0.75, 1.0),
+}
+
 _BREAKING_WORDS = ("and", "with", "wearing", "in", "carrying", "has")
 _SEPARATORS = re.compile(r"[\s\-_:=+/]+")
 _NEGATIONS = ("no", "without", "not", "never")
@@ -40,6 +53,7 @@ class Group:
     said: how `describe` puts each value; by default the value itself ("no hat", "hat" for no, yes).
     nouns: if given, a value counts only with one of these words ("red top", never "red" alone).
     synonyms: further words for a value, {"man": "male"}.
+    region: one of REGIONS, where guided attention begins to look for it.
     """
 
     name: str
@@ -49,6 +63,7 @@ class Group:
     said: tuple[str, ...] = ()
     nouns: tuple[str, ...] = ()
     synonyms: Mapping[str, str] = field(default_factory=dict)
+    region: str = "whole"
 
     def __post_init__(self) -> None:
         if len(self.values) < 2 or len(set(self.values)) < len(self.values):
@@ -59,6 +74,8 @@ class Group:
             raise ValueError(f"group {self.name!r} says {len(self.said)} of its values")
         if ABSENT in self.values or set(self.synonyms.values()) - set(self.values):
             raise ValueError(f"group {self.name!r} has a reserved value or a synonym of no value")
+        if self.region not in REGIONS:
+            raise ValueError(f"group {self.name!r} is in no region: {self.region!r}")
 
     @property
     def title(self) -> str:
@@ -108,6 +125,11 @@ class Schema:
     def group_sizes(self) -> tuple[int, ...]:
         """(R,) columns per group."""
         return tuple(1 if group.binary else len(group.values) for group in self.groups)
+
+    @property
+    def group_regions(self) -> tuple[tuple[float, float], ...]:
+        """(R, 2) first and last share of the height, see REGIONS."""
+        return tuple(REGIONS[group.region] for group in self.groups)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -294,6 +316,7 @@ class Schema:
                     "said": list(group.said),
                     "nouns": list(group.nouns),
                     "synonyms": dict(group.synonyms),
+                    "region": group.region,
                 }
                 for group in self.groups
             ],
@@ -313,6 +336,7 @@ class Schema:
                     said=tuple(entry["said"]),
                     nouns=tuple(entry["nouns"]),
                     synonyms=dict(entry["synonyms"]),
+                    region=entry.get("region", "whole"),
                 )
                 for entry in fields["groups"]
             )

@@ -33,12 +33,14 @@ def make_game(
     return Game(
         embedder=JointEmbedder(
             group_sizes=GROUP_SIZES,
+            group_regions=((0.0, 1.0), (0.0, 0.4), (0.5, 1.0)),
             num_categories=num_categories,
             backbone=backbone,
             last_stride=1,
             attention=attention,
             attention_width=8,
             attention_stage=2,
+            place_prior=3.0,
             projection_widths=(16, 8),
             attribute_widths=(16, 8),
             concept_scale=4.0,

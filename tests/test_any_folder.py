@@ -449,6 +449,10 @@ BAD_SCHEMAS = {
         group("values: [short, long], synonyms: {long: short}"),
         "the synonym 'long' stands for 'short' and for another value",
     ),
+    "an unknown region": (
+        group("values: [a, b], region: hed"),
+        "'region' is 'hed': expected whole, head, .* did you mean",
+    ),
     "an empty synonym": (group("values: [a, b], synonyms: {c: }"), "the synonym 'c' is empty"),
     "group twice": (
         "groups: [{name: hair, values: [a, b]}, {name: Hair, kind: yes_no}]",

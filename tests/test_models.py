@@ -119,9 +119,10 @@ def test_maps_are_learned_at_an_early_stage_and_pool_the_last(last_stride):
         assert len(attention["late"]["hidden"]["kernel"]) == 128
 
 
-def attention_of(height: int, width: int):
+def attention_of(height: int, width: int, place_prior: float = 0.0):
     """A module, its variables and what it looks at: a map (3, 2) and an early one of that size."""
-    module = GuidedAttention(group_sizes=(2, 1), width=4)
+    regions = ((0.0, 1.0), (0.0, 0.4))
+    module = GuidedAttention((2, 1), regions, place_prior, width=4)
     rng = np.random.default_rng(0)
     late, early = (
         rng.normal(size=(1, *size, 5)).astype(np.float32) for size in ((3, 2), (height, width))
@@ -172,6 +173,20 @@ def test_a_score_of_a_place_draws_its_own_group_there_and_no_other():
     maps = module.apply(moved, *looked_at, train=False).maps
     np.testing.assert_allclose(maps[0, 1].reshape(-1), np.eye(6)[4], atol=1e-6)
     np.testing.assert_array_equal(maps[0, 0], before[0, 0])
+
+
+def test_attention_begins_in_the_region_where_a_group_is_worn():
+    module, variables, looked_at = attention_of(6, 4)
+    anywhere = module.apply(variables, *looked_at, train=False).maps
+    prior = module.clone(place_prior=2.0)
+    maps = np.asarray(prior.apply(variables, *looked_at, train=False).maps)
+    np.testing.assert_allclose(maps[:, 0], anywhere[:, 0], atol=1e-6)
+    # The middles of two rows of six lie above 0.4.
+    weighted = np.array(anywhere[:, 1])
+    weighted[:, 2:] *= np.exp(-2.0)
+    weighted /= weighted.sum()
+    np.testing.assert_allclose(maps[:, 1], weighted, atol=1e-6)
+    assert maps[0, 1, :2].sum() > anywhere[0, 1, :2].sum() + 0.1
 
 
 def test_maps_learn_from_what_they_see_where_they_are_learned_alone():

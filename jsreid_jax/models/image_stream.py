@@ -36,6 +36,7 @@ class ImageStream(nn.Module):
 
     attention_stage: where maps are learned: a stage of the backbone, counted from its end, 1 is
         the last. What an early one says of a place it has seen there.
+    place_prior: how much less likely, in logarithms, places outside a group's region are at first.
     remat: whether the backbone computes its activations twice instead of keeping them.
     """
 
@@ -44,7 +45,9 @@ class ImageStream(nn.Module):
     is_guided: bool
     attention_width: int
     attention_stage: int
+    place_prior: float
     group_sizes: Sequence[int]
+    group_regions: Sequence[tuple[float, float]]
     projection_widths: Sequence[int]
     axis_name: str | None = None
     dtype: Any = jnp.float32
@@ -61,7 +64,12 @@ class ImageStream(nn.Module):
         )
         if self.is_guided:
             self.attention = GuidedAttention(
-                self.group_sizes, self.attention_width, self.axis_name, self.dtype
+                self.group_sizes,
+                self.group_regions,
+                self.place_prior,
+                self.attention_width,
+                self.axis_name,
+                self.dtype,
             )
         self.feature_norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype)
         self.projection = Mlp(self.projection_widths, axis_name=self.axis_name, dtype=self.dtype)

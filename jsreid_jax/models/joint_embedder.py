@@ -40,12 +40,14 @@ class JointEmbedder(nn.Module):
     """
 
     group_sizes: Sequence[int]
+    group_regions: Sequence[tuple[float, float]]
     num_categories: int
     backbone: str
     last_stride: int
     attention: str
     attention_width: int
     attention_stage: int
+    place_prior: float
     projection_widths: Sequence[int]
     attribute_widths: Sequence[int]
     concept_scale: float
@@ -78,7 +80,9 @@ class JointEmbedder(nn.Module):
             is_guided="guided" in self.attention,
             attention_width=self.attention_width,
             attention_stage=self.attention_stage,
+            place_prior=self.place_prior,
             group_sizes=self.group_sizes,
+            group_regions=self.group_regions,
             projection_widths=self.projection_widths,
             axis_name=self.axis_name,
             dtype=self.dtype,

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from input_pipeline.attributes import ABSENT, AND, Group, Schema
+from input_pipeline.attributes import ABSENT, AND, REGIONS, Group, Schema
 from input_pipeline.datasets.any_folder.text_file import (
     did_you_mean,
     key,
@@ -34,7 +34,7 @@ _NAMES = ("schema.yaml", "schema.yml", "schema.toml")
 _KEYS = ("name", "groups")
 _GROUP_KEYS = (
     *("name", "values", "kind", "multiple", "may_be_absent"),
-    *("nouns", "synonyms", "said"),
+    *("nouns", "synonyms", "said", "region"),
 )
 # Values that make a group of yes or no, however they are written and ordered.
 _YES_NO = ({"no", "yes"}, {"false", "true"}, {"0", "1"}, {"off", "on"})
@@ -206,7 +206,21 @@ def _read_group(entry: Any, where: str) -> Group:
         said=tuple(said),
         nouns=tuple(noun.lower() for noun in _words(entry, "nouns", where)),
         synonyms=_read_synonyms(entry, values, where),
+        region=_read_region(entry, where),
     )
+
+
+def _read_region(entry: Mapping[str, Any], where: str) -> str:
+    """Where on a person the group is looked for; the whole person where nothing is said."""
+    if "region" not in entry:
+        return "whole"
+    region = key(_word(entry["region"], f"{where}: 'region'"))
+    if region not in REGIONS:
+        raise DataError(
+            f"{where}: 'region' is {region!r}: expected {one_of(tuple(REGIONS))}"
+            f"{did_you_mean(region, tuple(REGIONS))}"
+        )
+    return region
 
 
 def _read_values(entry: Mapping[str, Any], where: str) -> list[str]:

@@ -23,22 +23,30 @@ DUKE_SCHEMA = Schema(
         _MARKET["gender"],
         # Of two training persons nobody said it (`top` is 0). Neither column is present there: an
         # answer like "no upper colour", so that they keep categories of their own.
-        Group("upper_length", ("short", "long"), nouns=UPPER_NOUNS),
+        Group("upper_length", ("short", "long"), nouns=UPPER_NOUNS, region="upper"),
         _MARKET["hat"],
         _MARKET["backpack"],
         _MARKET["bag"],
         _MARKET["handbag"],
-        Group("boots", ("no", "yes"), binary=True, synonyms={"boot": "yes"}),
+        Group("boots", ("no", "yes"), binary=True, synonyms={"boot": "yes"}, region="feet"),
         Group(
             "shoes",
             ("dark", "light"),
             binary=True,
             said=("dark shoes", "light shoes"),
             nouns=("shoes", "shoe", "footwear"),
+            region="feet",
         ),
-        Group("upper_colour", _UPPER_COLOURS, nouns=UPPER_NOUNS, synonyms=GREY),
+        Group("upper_colour", _UPPER_COLOURS, nouns=UPPER_NOUNS, synonyms=GREY, region="upper"),
         # 23 test persons have two or three.
-        Group("lower_colour", _LOWER_COLOURS, multiple=True, nouns=LOWER_NOUNS, synonyms=GREY),
+        Group(
+            "lower_colour",
+            _LOWER_COLOURS,
+            multiple=True,
+            nouns=LOWER_NOUNS,
+            synonyms=GREY,
+            region="lower",
+        ),
     ),
     phrases=(
         (("upper_length", "upper_colour"), "top"),

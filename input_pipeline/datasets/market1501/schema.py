@@ -47,6 +47,7 @@ MARKET_SCHEMA = Schema(
             binary=True,
             said=("short hair", "long hair"),
             nouns=("hair", "haired"),
+            region="head and shoulders",
         ),
         Group(
             "sleeve",
@@ -54,6 +55,7 @@ MARKET_SCHEMA = Schema(
             binary=True,
             said=("long-sleeved", "short-sleeved"),
             nouns=("sleeves", "sleeve", "sleeved"),
+            region="upper",
         ),
         Group(
             "lower_length",
@@ -61,6 +63,7 @@ MARKET_SCHEMA = Schema(
             binary=True,
             nouns=LOWER_NOUNS,
             synonyms={"shorts": "short"},
+            region="lower",
         ),
         Group(
             "lower_type",
@@ -68,13 +71,26 @@ MARKET_SCHEMA = Schema(
             binary=True,
             said=("dress", "trousers"),
             synonyms={"skirt": "dress", "trousers": "pants", "jeans": "pants", "shorts": "pants"},
+            region="lower",
         ),
-        Group("hat", ("no", "yes"), binary=True, synonyms={"cap": "yes", "hats": "yes"}),
-        Group("backpack", ("no", "yes"), binary=True, synonyms={"rucksack": "yes"}),
-        Group("bag", ("no", "yes"), binary=True, synonyms={"shoulder bag": "yes"}),
-        Group("handbag", ("no", "yes"), binary=True, synonyms={"hand bag": "yes", "purse": "yes"}),
-        Group("upper_colour", _UPPER_COLOURS, nouns=UPPER_NOUNS, synonyms=GREY),
-        Group("lower_colour", _LOWER_COLOURS, nouns=LOWER_NOUNS, synonyms=GREY),
+        Group(
+            "hat", ("no", "yes"), binary=True, synonyms={"cap": "yes", "hats": "yes"}, region="head"
+        ),
+        Group(
+            "backpack", ("no", "yes"), binary=True, synonyms={"rucksack": "yes"}, region="carried"
+        ),
+        Group(
+            "bag", ("no", "yes"), binary=True, synonyms={"shoulder bag": "yes"}, region="carried"
+        ),
+        Group(
+            "handbag",
+            ("no", "yes"),
+            binary=True,
+            synonyms={"hand bag": "yes", "purse": "yes"},
+            region="hand",
+        ),
+        Group("upper_colour", _UPPER_COLOURS, nouns=UPPER_NOUNS, synonyms=GREY, region="upper"),
+        Group("lower_colour", _LOWER_COLOURS, nouns=LOWER_NOUNS, synonyms=GREY, region="lower"),
     ),
     phrases=(
         (("age", "gender"), ""),

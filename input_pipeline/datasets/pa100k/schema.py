@@ -50,10 +50,15 @@ _QUESTIONS = (
     ),
     (_MARKET["gender"], ("Female",)),
     (_MARKET["hat"], ("Hat",)),
-    (Group("glasses", ("no", "yes"), binary=True, synonyms={"sunglasses": "yes"}), ("Glasses",)),
+    (
+        Group("glasses", ("no", "yes"), binary=True, synonyms={"sunglasses": "yes"}, region="head"),
+        ("Glasses",),
+    ),
     (_MARKET["handbag"], ("HandBag",)),
     (
-        Group("shoulder_bag", ("no", "yes"), binary=True, synonyms={"bag": "yes"}),
+        Group(
+            "shoulder_bag", ("no", "yes"), binary=True, synonyms={"bag": "yes"}, region="carried"
+        ),
         ("ShoulderBag",),
     ),
     (_MARKET["backpack"], ("Backpack",)),
@@ -64,6 +69,7 @@ _QUESTIONS = (
             binary=True,
             said=("no held object", "held object"),
             synonyms={"held object": "yes", "holding object": "yes"},
+            region="carried",
         ),
         ("HoldObjectsInFront",),
     ),
@@ -74,6 +80,7 @@ _QUESTIONS = (
             multiple=True,
             said=("short-sleeved", "long-sleeved"),
             nouns=_MARKET["sleeve"].nouns,
+            region="upper",
         ),
         ("ShortSleeve", "LongSleeve"),
     ),
@@ -83,12 +90,19 @@ _QUESTIONS = (
             ("striped", "logo", "plaid", "spliced"),
             multiple=True,
             nouns=UPPER_NOUNS,
+            region="upper",
         ),
         ("UpperStride", "UpperLogo", "UpperPlaid", "UpperSplice"),
     ),
     (Group("long_coat", ("no", "yes"), binary=True), ("LongCoat",)),
     (
-        Group("lower_pattern", ("striped", "patterned"), multiple=True, nouns=LOWER_NOUNS),
+        Group(
+            "lower_pattern",
+            ("striped", "patterned"),
+            multiple=True,
+            nouns=LOWER_NOUNS,
+            region="lower",
+        ),
         ("LowerStripe", "LowerPattern"),
     ),
     (
@@ -97,10 +111,14 @@ _QUESTIONS = (
             ("trousers", "shorts", "skirt"),
             multiple=True,
             synonyms={"pants": "trousers", "jeans": "trousers", "dress": "skirt"},
+            region="lower",
         ),
         ("Trousers", "Shorts", "Skirt&Dress"),
     ),
-    (Group("boots", ("no", "yes"), binary=True, synonyms={"boot": "yes"}), ("boots",)),
+    (
+        Group("boots", ("no", "yes"), binary=True, synonyms={"boot": "yes"}, region="feet"),
+        ("boots",),
+    ),
 )
 
 

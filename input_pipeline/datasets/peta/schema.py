@@ -47,19 +47,26 @@ _GENDER = next(group for group in MARKET_SCHEMA.groups if group.name == "gender"
 
 
 def _several(
-    name: str, values: dict[str, str], *, nouns: Sequence[str] = (), **synonyms: str
+    name: str, values: dict[str, str], *, nouns: Sequence[str] = (), region: str, **synonyms: str
 ) -> tuple[Group, tuple[str, ...]]:
     """A group of any number of values and PETA's names of them; underscores are blanks."""
     words = {word.replace("_", " "): value for word, value in synonyms.items()}
-    group = Group(name, tuple(values.values()), multiple=True, nouns=tuple(nouns), synonyms=words)
+    group = Group(
+        name,
+        tuple(values.values()),
+        multiple=True,
+        nouns=tuple(nouns),
+        synonyms=words,
+        region=region,
+    )
     return group, tuple(values)
 
 
 def _colours(
-    name: str, part: str, nouns: Sequence[str], **synonyms: str
+    name: str, part: str, nouns: Sequence[str], *, region: str, **synonyms: str
 ) -> tuple[Group, tuple[str, ...]]:
     values = {part + colour: word for colour, word in zip(PETA_COLOURS, _COLOURS, strict=True)}
-    return _several(name, values, nouns=nouns, **GREY, **synonyms)
+    return _several(name, values, nouns=nouns, region=region, **GREY, **synonyms)
 
 
 # Every group with PETA's names of its values, in the order of the columns.
@@ -73,6 +80,7 @@ _QUESTIONS = (
             "personalLess60": "under 60",
             "personalLarger60": "over 60",
         },
+        region="whole",
         child="under 15",
         young="under 30",
         old="over 60",
@@ -83,7 +91,12 @@ _QUESTIONS = (
         dataclasses.replace(_GENDER, binary=False, multiple=True),
         ("personalMale", "personalFemale"),
     ),
-    _several("hair_length", {"hairShort": "short", "hairLong": "long"}, nouns=_HAIR_NOUNS),
+    _several(
+        "hair_length",
+        {"hairShort": "short", "hairLong": "long"},
+        nouns=_HAIR_NOUNS,
+        region="head and shoulders",
+    ),
     (
         Group(
             "bald",
@@ -91,14 +104,23 @@ _QUESTIONS = (
             binary=True,
             said=("no bald head", "bald head"),
             synonyms={"bald head": "yes", "bald headed": "yes"},
+            region="head",
         ),
         ("hairBald",),
     ),
-    _colours("hair_colour", "hair", _HAIR_NOUNS, blond="yellow", blonde="yellow"),
+    _colours(
+        "hair_colour",
+        "hair",
+        _HAIR_NOUNS,
+        region="head and shoulders",
+        blond="yellow",
+        blonde="yellow",
+    ),
     _several(
         "upper_style",
         {"upperBodyCasual": "casual", "upperBodyFormal": "formal"},
         nouns=_UPPER_NOUNS,
+        region="upper",
     ),
     _several(
         "upper_pattern",
@@ -109,8 +131,9 @@ _QUESTIONS = (
             "upperBodyThickStripes": "thick-striped",
         },
         nouns=_UPPER_NOUNS,
+        region="upper",
     ),
-    _colours("upper_colour", "upperBody", _UPPER_NOUNS),
+    _colours("upper_colour", "upperBody", _UPPER_NOUNS, region="upper"),
     _several(
         "sleeve",
         {
@@ -118,6 +141,7 @@ _QUESTIONS = (
             "upperBodyLongSleeve": "long-sleeved",
             "upperBodyNoSleeve": "sleeveless",
         },
+        region="upper",
         short_sleeve="short-sleeved",
         short_sleeves="short-sleeved",
         long_sleeve="long-sleeved",
@@ -134,6 +158,7 @@ _QUESTIONS = (
             "upperBodyVNeck": "v-neck",
             "upperBodyOther": "other top",
         },
+        region="upper",
         tshirt="t-shirt",
         suit_jacket="suit",
     ),
@@ -141,16 +166,18 @@ _QUESTIONS = (
         "lower_style",
         {"lowerBodyCasual": "casual", "lowerBodyFormal": "formal"},
         nouns=_LOWER_NOUNS,
+        region="lower",
     ),
     _several(
         "lower_pattern",
         {"lowerBodyPlaid": "plaid", "lowerBodyThinStripes": "thin-striped"},
         nouns=_LOWER_NOUNS,
+        region="lower",
     ),
-    _colours("lower_colour", "lowerBody", _LOWER_NOUNS),
-    _several("lower_type", _LOWER_TYPES),
-    _colours("footwear_colour", "footwear", _FOOTWEAR_NOUNS),
-    _several("footwear_type", _FOOTWEAR_TYPES, sneaker="sneakers", sandal="sandals"),
+    _colours("lower_colour", "lowerBody", _LOWER_NOUNS, region="lower"),
+    _several("lower_type", _LOWER_TYPES, region="lower"),
+    _colours("footwear_colour", "footwear", _FOOTWEAR_NOUNS, region="feet"),
+    _several("footwear_type", _FOOTWEAR_TYPES, region="feet", sneaker="sneakers", sandal="sandals"),
     # Named so that "no accessories", which is an attribute of its own, is not "none of them".
     _several(
         "worn_item",
@@ -163,6 +190,7 @@ _QUESTIONS = (
             "accessoryKerchief": "kerchief",
             "accessoryNothing": "no accessories",
         },
+        region="head and shoulders",
         cap="hat",
         scarf="muffler",
         headphone="headphones",
@@ -183,6 +211,7 @@ _QUESTIONS = (
             "carryingOther": "something else",
             "carryingNothing": "nothing carried",
         },
+        region="whole",
         rucksack="backpack",
         shoulder_bag="messenger bag",
         plastic_bag="plastic bags",

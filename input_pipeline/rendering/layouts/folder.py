@@ -38,6 +38,7 @@ _COMMENTS = {
     "nouns": "a value counts only with one of these: 'long hair', never 'long' alone",
     "said": "how reports put each value",
     "synonyms": "further words that may be typed",
+    "region": "where on a person it is worn: attention begins to look there",
 }
 
 
@@ -86,6 +87,8 @@ def _group_lines(group: Group) -> dict[str, str]:
     if group.synonyms:
         pairs = [f"{word}: {value}" for word, value in group.synonyms.items()]
         lines["synonyms"] = f"{{{', '.join(pairs)}}}"
+    if group.region != "whole":
+        lines["region"] = group.region
     return lines
 
 
