@@ -451,7 +451,7 @@ BAD_SCHEMAS = {
     ),
     "an unknown region": (
         group("values: [a, b], region: hed"),
-        "'region' is 'hed': expected whole, head, .* did you mean",
+        "'region' is 'hed': expected 'whole', .* or 'feet'; did you mean 'head'",
     ),
     "an empty synonym": (group("values: [a, b], synonyms: {c: }"), "the synonym 'c' is empty"),
     "group twice": (

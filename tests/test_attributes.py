@@ -155,6 +155,10 @@ def test_a_schema_of_another_kind_round_trips_too():
 def test_schema_dictionary_round_trip_and_damage():
     fields = json.loads(json.dumps(MARKET_SCHEMA.to_dict()))
     assert Schema.from_dict(fields) == MARKET_SCHEMA
+    # Of models from before there were regions.
+    for group in fields["groups"]:
+        del group["region"]
+    assert set(Schema.from_dict(fields).group_regions) == {(0.0, 1.0)}
     del fields["groups"][3]["values"]
     with pytest.raises(DataError, match=r"schema is malformed.*values"):
         Schema.from_dict(fields)
@@ -167,6 +171,8 @@ def test_malformed_groups_are_refused():
         Group("age", ("a", "b", "c"), binary=True)
     with pytest.raises(ValueError, match="synonym"):
         Group("age", ("a", "b"), synonyms={"x": "c"})
+    with pytest.raises(ValueError, match="in no region: 'hed'"):
+        Group("hat", ("no", "yes"), binary=True, region="hed")
     with pytest.raises(ValueError, match="twice"):
         Schema("s", (Group("age", ("a", "b")), Group("age", ("a", "b"))))
 
