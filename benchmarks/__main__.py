@@ -2,8 +2,8 @@
 
     python -m benchmarks [ROW ...] [--rounds 5] [--json results/a.json] [--compare results/b.json]
 
-devices: a step of the default, and one of a batch of 128, on 8 virtual devices, beside one device with
-  the same global batch, each in a process of its own.
+devices: a step of the default, and one of a batch of 128, on 8 virtual devices, beside one device
+  with the same global batch, each in a process of its own.
 stall: steps with a save among them, beside as many without; the difference per time between saves.
 startup: train.py from its start to its first step, programs compiled by an earlier run, beside one
   that must compile them.
