@@ -16,11 +16,11 @@ gather, place = jax.lax.all_gather, jax.lax.axis_index
 
 def in_order(x: jax.Array, axis_name: str) -> jax.Array:
     """Sum of every device's x, the first device's first."""
-    first, *others = gather(x, axis_name)
+    summed, *others = gather(x, axis_name)
     for other in others:
         # A barrier, so that the compiler takes them as they stand.
-        first = jax.lax.optimization_barrier(first + other)
-    return first
+        summed = jax.lax.optimization_barrier(summed + other)
+    return summed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
