@@ -480,4 +480,4 @@ def _encoded(image: bytes, height: int, width: int) -> bytes:
     pixels = preprocessing.resize(
         preprocessing.decode(tf.constant(image)), height=height, width=width
     )
-    return bytes(tf.io.encode_jpeg(tf.cast(pixels, tf.uint8), quality=90).numpy())
+    return bytes(tf.io.encode_jpeg(pixels, quality=90).numpy())

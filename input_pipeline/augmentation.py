@@ -5,6 +5,8 @@ as TensorFlow operations, image by image, it took several times as long as decod
 """
 
 import dataclasses
+import math
+import weakref
 from typing import cast
 
 import numba
@@ -103,6 +105,36 @@ def _recolour(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -
     return tf.clip_by_value(images, 0.0, 255.0)
 
 
+class _Memory:
+    """float32 arrays of one shape, made again of the memory of those that are gone.
+
+    Fresh memory of a large batch costs a page fault for every few kB, a good part of the time of
+    decoding.
+    """
+
+    # TensorFlow takes over arrays that begin at a multiple of this many bytes, and copies others.
+    _ALIGNMENT = 64
+
+    def __init__(self):
+        self._unused: list[np.ndarray] = []
+
+    def array(self, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of any content. Its memory is used again when this very object is gone.
+
+        TensorFlow holds it, and what it gives to others holds TensorFlow's tensor; a slice of it
+        would not.
+        """
+        try:
+            memory = self._unused.pop()
+        except IndexError:
+            memory = np.empty(4 * math.prod(shape) + self._ALIGNMENT, np.uint8)
+        offset = -memory.ctypes.data % self._ALIGNMENT
+        array = memory[offset : memory.size - self._ALIGNMENT + offset]
+        array = array.view(np.float32).reshape(shape)
+        weakref.finalize(array, self._unused.append, memory)
+        return array
+
+
 def _pixels(
     images: tf.Tensor,
     mirrored: tf.Tensor,
@@ -113,11 +145,12 @@ def _pixels(
     std: tuple[float, float, float],
 ) -> tf.Tensor:
     """`resample` within the graph."""
+    memory = _Memory()
 
     def call(
         images: np.ndarray, mirrored: np.ndarray, windows: np.ndarray, erased: np.ndarray
     ) -> np.ndarray:
-        out = np.empty(images.shape, np.float32)
+        out = memory.array(images.shape)
         shift, scale = np.array(mean, np.float32), np.array(std, np.float32)
         resample(images, mirrored, windows, erased, shift, scale, out)
         return out
@@ -156,6 +189,23 @@ def _columns(
         before = left_neighbour
     run_start[runs] = 3 * width
     return runs
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _mirror(line: np.ndarray, mirrored: np.ndarray) -> None:
+    """The pixels of a row (3 W,) from the last to the first.
+
+    Indices are unsigned: of signed ones every one would be looked at, whether it counts from the
+    end, and the processor's vector instructions could not be used. That took five times as long.
+    """
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    length = np.uint64(line.size)
+    for x in range(length // three):
+        write = np.uint64(x) * three
+        read = length - three - write
+        mirrored[write] = line[read]
+        mirrored[write + one] = line[read + one]
+        mirrored[write + two] = line[read + two]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -207,12 +257,10 @@ def resample(
             for wanted in (upper, lower):
                 if stretched_rows[wanted % 2] == wanted:
                     continue
+                line = pixels[wanted].reshape(row_length)
                 if mirrored[i]:
-                    for x in range(width):
-                        for channel in range(3):
-                            source[3 * x + channel] = pixels[wanted, width - 1 - x, channel]
+                    _mirror(line, source)
                 else:
-                    line = pixels[wanted].reshape(row_length)
                     for k in range(row_length):
                         source[k] = line[k]
                 target = stretched[wanted % 2]

@@ -20,6 +20,8 @@ from input_pipeline.errors import DataError
 
 # Images that one call of the graph loads: one by one, calling costs as much as decoding.
 _AT_ONCE = 8
+# Batches that are augmented at the same time: each takes one core and the memory of a batch.
+_BATCHES_AT_ONCE = 4
 
 # TensorFlow only feeds: without this it would claim the accelerators' memory for itself.
 tf.config.set_visible_devices([], "GPU")
@@ -124,45 +126,33 @@ def train_batches(
             description = partial_descriptions(
                 description, seeds, group_sizes=group_sizes, dropout=description_dropout
             )
+        height, width = image_size
+        pixels = [
+            preprocessing.resize(preprocessing.decode(image), height=height, width=width)
+            for image in tf.unstack(tf.gather(all_images, index), at_once)
+        ]
         return {
-            "image": _augmented(
-                tf.gather(all_images, index), seeds, augmentation, image_size=image_size
-            ),
+            "image": tf.stack(pixels),
+            "seed": seeds,
             "attributes": whole,
             "description": description,
             "label": tf.gather(all_labels, index),
         }
 
+    def augmented(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        others = {name: batch[name] for name in ("attributes", "description", "label")}
+        pixels = tf.ensure_shape(batch["image"], (host_batch, *image_size, 3))
+        return {"image": augment(pixels, batch["seed"], augmentation), **others}
+
     first = start_step * host_batch // at_once
     counters = tf.data.Dataset.range(first, np.iinfo(np.int64).max // at_once)
     dataset = counters.map(load, num_parallel_calls=_cores(), deterministic=True)
+    # Put together as uint8, a quarter of the bytes that networks read.
     if at_once < host_batch:
         dataset = dataset.rebatch(host_batch)
+    calls = min(_cores(), _BATCHES_AT_ONCE)
+    dataset = dataset.map(augmented, num_parallel_calls=calls, deterministic=True)
     return _ended_at_exit(_not_tuned(dataset.prefetch(2)))
-
-
-def _augmented(
-    encoded: tf.Tensor,
-    seeds: tf.Tensor,
-    augmentation: Augmentation,
-    *,
-    image_size: tuple[int, int],
-) -> tf.Tensor:
-    """Encoded images (B,), decoded, of one size, augmented with seeds (B, 2), normalised."""
-    height, width = image_size
-    images = [preprocessing.decode(image) for image in tf.unstack(encoded)]
-    sizes = tf.stack([tf.shape(image)[:2] for image in images])
-
-    def as_they_are() -> tf.Tensor:
-        stacked = tf.ensure_shape(tf.stack(images), (len(images), height, width, 3))
-        return augment(stacked, seeds, augmentation)
-
-    def resized() -> tf.Tensor:
-        stacked = [preprocessing.resize(image, height=height, width=width) for image in images]
-        return augment(tf.stack(stacked), seeds, augmentation)
-
-    # Those that fit stay uint8, a quarter of the bytes.
-    return tf.cond(tf.reduce_all(sizes == image_size), as_they_are, resized)
 
 
 def _ended_at_exit(dataset: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:

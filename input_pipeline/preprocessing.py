@@ -1,4 +1,4 @@
-"""Encoded images to what networks read; images are (H, W, 3) in 0..255 until `normalise`."""
+"""Encoded images to what networks read; images are (H, W, 3) uint8 until `normalise`."""
 
 import tensorflow as tf
 
@@ -17,18 +17,17 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
-    """(H, W, 3) of any size and type to float32 (height, width, 3)."""
+    """(H, W, 3) uint8 of any size to uint8 (height, width, 3)."""
     shape = tf.shape(image)
-    image = tf.cast(image, tf.float32)
     if_equal = tf.logical_and(shape[0] == height, shape[1] == width)
-    image = tf.cond(
-        if_equal,
-        lambda: image,
-        lambda: tf.image.resize(image, (height, width), antialias=True),
-    )
-    return tf.ensure_shape(image, (height, width, 3))
+
+    def resized() -> tf.Tensor:
+        exact = tf.image.resize(image, (height, width), antialias=True)
+        return tf.cast(tf.round(exact), tf.uint8)
+
+    return tf.ensure_shape(tf.cond(if_equal, lambda: image, resized), (height, width, 3))
 
 
 def normalise(image: tf.Tensor) -> tf.Tensor:
     """0..255 to zero mean and unit variance per channel (ImageNet's)."""
-    return (image - tf.constant(MEAN)) / tf.constant(STD)
+    return (tf.cast(image, tf.float32) - tf.constant(MEAN)) / tf.constant(STD)

@@ -33,12 +33,16 @@ def data():
     )
 
 
-def batches(data, count: int, **options):
+def endless(data, **options):
     images, attributes, label = data
     defaults = {"batch_size": 4, "seed": 3, "augmentation": ALL_ON, "description_dropout": 0.0}
     groups = {"group_sizes": (1,) * attributes.shape[1]}
     options = defaults | groups | options
-    stream = pipeline.train_batches(images, attributes, label, image_size=SIZE, **options)
+    return pipeline.train_batches(images, attributes, label, image_size=SIZE, **options)
+
+
+def batches(data, count: int, **options):
+    stream = endless(data, **options)
     return [next(stream) for _ in range(count)]
 
 
@@ -133,6 +137,17 @@ def test_large_batches_are_those_of_small_ones(data):
     parts = batches(data, 24)
     for name, value in whole.items():
         np.testing.assert_array_equal(value, np.concatenate([part[name] for part in parts]))
+
+
+def test_memory_is_used_again_but_never_while_somebody_holds_it(data):
+    """Slices of a batch hold it too. What is dropped comes back: few batches live at a time."""
+    stream = endless(data)
+    held = [next(stream)["image"][1:, ::2] for _ in range(12)]
+    expected = [batch["image"][1:, ::2] for batch in batches(data, 12)]
+    np.testing.assert_array_equal(held, expected)
+    assert len({image.ctypes.data for image in held}) == 12
+    del held
+    assert len({next(stream)["image"].ctypes.data for _ in range(40)}) < 40
 
 
 def test_gallery_batches_are_padded_and_masked(data):
