@@ -1,5 +1,6 @@
 """Whether a config can be meant: asked before anything is done, so a slip costs no training."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,7 @@ RANGES = (
     ),
     (
         "0 or more",
-        lambda value: value >= 0,
+        lambda value: 0 <= value < math.inf,
         (
             *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
             *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),

@@ -154,7 +154,6 @@ def check_workdir(config: Config, workdir: Path) -> None:
     file = workdir / "config.json"
     if not file.exists():
         return
-    # A run of before some field existed was one with its default.
     stored, given = as_json(stored_config(read_json(file), source=file)), as_json(config)
     del stored["num_cpu_devices"]
     del given["num_cpu_devices"]
@@ -492,12 +491,14 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
-    """A config from its JSON; fields newer than it have their defaults.
+    """A config from its JSON; fields newer than it mean what was computed before they existed.
 
     Raises:
         ModelError: a field that no config has, or of another type.
     """
     config: Config = default.get_config()
+    # Attention began anywhere; all other fields began with what had been computed until then.
+    config.model.place_prior = 0.0
     try:
         config.lock().update(fields)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

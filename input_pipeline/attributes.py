@@ -6,7 +6,7 @@ Shape letters: A attribute columns, R groups, N rows, K distinct categories. num
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,8 @@ ABSENT = "absent"
 AND = "+"
 
 # Where on a standing person who fills the image something is worn: first and last share of the
-# height. Roughly, because people and detectors vary.
+# height, by eye. Roughly, because people and detectors vary. Models keep the names: another share
+# needs another name.
 REGIONS = {
     "whole": (0.0, 1.0),
     "head": (0.0, 0.2),
@@ -130,6 +131,11 @@ class Schema:
     def group_regions(self) -> tuple[tuple[float, float], ...]:
         """(R, 2) first and last share of the height, see REGIONS."""
         return tuple(REGIONS[group.region] for group in self.groups)
+
+    def coding(self) -> "Schema":
+        """What labels are read by: the schema without its regions."""
+        groups = tuple(replace(group, region="whole") for group in self.groups)
+        return replace(self, groups=groups)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -316,7 +322,7 @@ class Schema:
                     "said": list(group.said),
                     "nouns": list(group.nouns),
                     "synonyms": dict(group.synonyms),
-                    "region": group.region,
+                    **({} if group.region == "whole" else {"region": group.region}),
                 }
                 for group in self.groups
             ],

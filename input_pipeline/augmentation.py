@@ -1,6 +1,6 @@
-"""What training does to images, some at a time: flip, crop, colour, erase, normalise.
+"""What training does to the images of a batch: flip, crop, colour, erase, normalise.
 
-What happens to an image depends on its own seed alone. The arithmetic of pixels is one numba loop:
+What happens to an image depends on its own draws alone. The arithmetic of pixels is one numba loop:
 as TensorFlow operations, image by image, it took several times as long as decoding.
 """
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from input_pipeline import preprocessing
 
-# How many uniform numbers an image consumes: one draw serves all operations.
+# How many uniform numbers an image consumes: they serve all operations.
 NUM_DRAWS = 12
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -40,21 +40,23 @@ class Augmentation:
     contrast: float = 0.0
 
 
-def augment(images: tf.Tensor, seeds: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
+def draw(seeds: tf.Tensor) -> tf.Tensor:
+    """(N, NUM_DRAWS) uniform numbers of seeds (N, 2) int64, each row a function of its seed."""
+    return tf.stack([tf.random.stateless_uniform([NUM_DRAWS], seed) for seed in tf.unstack(seeds)])
+
+
+def augment(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """Apply every operation that is switched on, then normalise.
 
     Args:
         images: (B, H, W, 3) in 0..255, uint8 or float32.
-        seeds: (B, 2) int64, each decides everything about its image.
+        draws: (B, NUM_DRAWS) of `draw`, which decide everything.
         augmentation: what to do.
 
     Returns:
         (B, H, W, 3) float32, what `preprocessing.normalise` makes of the augmented images.
     """
     count, height, width, _ = cast("list[int]", images.shape.as_list())
-    draws = tf.stack(
-        [tf.random.stateless_uniform([NUM_DRAWS], seed) for seed in tf.unstack(seeds, count)]
-    )
     mirrored = draws[:, 0] < augmentation.flip
     windows = _windows(draws[:, 1:5], augmentation.crop)
     erased = _rectangles(draws[:, 7:12], probability=augmentation.erase, height=height, width=width)
@@ -98,7 +100,7 @@ def _rectangles(draws: tf.Tensor, *, probability: float, height: int, width: int
 def _recolour(images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """Scale brightness, and contrast around each image's mean; draws (B, 2)."""
     gains = 2.0 * draws[:, :, None, None, None] - 1.0
-    centre = tf.stack([tf.reduce_mean(image) for image in tf.unstack(images)])
+    centre = tf.map_fn(tf.reduce_mean, images)
     centre = centre[:, None, None, None]
     images = centre + (images - centre) * (1.0 + augmentation.contrast * gains[:, 1])
     images *= 1.0 + augmentation.brightness * gains[:, 0]
@@ -115,8 +117,13 @@ class _Memory:
     # TensorFlow takes over arrays that begin at a multiple of this many bytes, and copies others.
     _ALIGNMENT = 64
 
+    # What the graph and the network hold at once is soon taken again, the rest is given back.
+    _KEPT = 4
+
     def __init__(self):
         self._unused: list[np.ndarray] = []
+        # By the address of their memory.
+        self._lent: dict[int, weakref.ref] = {}
 
     def array(self, shape: tuple[int, ...]) -> np.ndarray:
         """An array of any content. Its memory is used again when this very object is gone.
@@ -131,8 +138,13 @@ class _Memory:
         offset = -memory.ctypes.data % self._ALIGNMENT
         array = memory[offset : memory.size - self._ALIGNMENT + offset]
         array = array.view(np.float32).reshape(shape)
-        weakref.finalize(array, self._unused.append, memory)
+        self._lent[id(memory)] = weakref.ref(array, lambda _: self._take_back(memory))
         return array
+
+    def _take_back(self, memory: np.ndarray) -> None:
+        del self._lent[id(memory)]
+        if len(self._unused) < self._KEPT:
+            self._unused.append(memory)
 
 
 def _pixels(

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from input_pipeline import preprocessing
-from input_pipeline.augmentation import Augmentation, augment
+from input_pipeline.augmentation import Augmentation, augment, draw
 from input_pipeline.errors import DataError
 
 # Images that one call of the graph loads: one by one, calling costs as much as decoding.
@@ -133,7 +133,7 @@ def train_batches(
         ]
         return {
             "image": tf.stack(pixels),
-            "seed": seeds,
+            "draws": draw(seeds),
             "attributes": whole,
             "description": description,
             "label": tf.gather(all_labels, index),
@@ -142,7 +142,7 @@ def train_batches(
     def augmented(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         others = {name: batch[name] for name in ("attributes", "description", "label")}
         pixels = tf.ensure_shape(batch["image"], (host_batch, *image_size, 3))
-        return {"image": augment(pixels, batch["seed"], augmentation), **others}
+        return {"image": augment(pixels, batch["draws"], augmentation), **others}
 
     first = start_step * host_batch // at_once
     counters = tf.data.Dataset.range(first, np.iinfo(np.int64).max // at_once)

@@ -453,6 +453,11 @@ BAD_SCHEMAS = {
         group("values: [a, b], region: hed"),
         "'region' is 'hed': expected 'whole', .* or 'feet'; did you mean 'head'",
     ),
+    "several regions": (
+        group("values: [a, b], region: [head, feet]"),
+        "'region' is a list: expected 'whole', .* or 'feet'$",
+    ),
+    "no region": (group("values: [a, b], region: "), "'region' is empty: expected 'whole', "),
     "an empty synonym": (group("values: [a, b], synonyms: {c: }"), "the synonym 'c' is empty"),
     "group twice": (
         "groups: [{name: hair, values: [a, b]}, {name: Hair, kind: yes_no}]",
@@ -817,6 +822,12 @@ def test_the_schema_file_that_serves_as_example(tmp_path):
     for mine, market in zip(schema.groups, MARKET_SCHEMA.groups, strict=True):
         assert (mine.values, mine.binary) == (market.values, market.binary)
         assert set(mine.nouns) == set(market.nouns)
+        assert mine.region == market.region
+
+
+def test_a_region_may_be_written_as_any_word(tmp_path):
+    text = "groups: [{name: hair, values: [short, long], region: Head_and-SHOULDERS}]"
+    assert read_schema(tmp_path, text).groups[0].region == "head and shoulders"
 
 
 def test_the_examples_of_the_readme_and_the_reference(root, tmp_path):

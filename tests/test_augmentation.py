@@ -19,7 +19,7 @@ def seeds(count: int) -> tf.Tensor:
 
 def augmented(images: np.ndarray, parts: Augmentation) -> np.ndarray:
     """In a graph, as the pipeline does it."""
-    function = tf.function(lambda x, s: augmentation.augment(x, s, parts))
+    function = tf.function(lambda x, s: augmentation.augment(x, augmentation.draw(s), parts))
     return np.asarray(function(tf.constant(images), seeds(len(images))))
 
 
@@ -91,6 +91,21 @@ def test_a_window_beyond_the_last_pixel_ends_at_it():
         image, np.zeros(1, bool), window, np.zeros((1, 4), np.int32), 0 * one, one, out
     )
     np.testing.assert_array_equal(out, 200.0)
+
+
+def test_memory_is_used_again_once_its_array_is_gone():
+    memory = augmentation._Memory()
+    first, second = memory.array((5, 3)), memory.array((5, 3))
+    places = {first.ctypes.data, second.ctypes.data}
+    assert len(places) == 2
+    assert all(place % 64 == 0 for place in places)
+    del first, second
+    again = [memory.array((5, 3)) for _ in range(2)]
+    assert {array.ctypes.data for array in again} == places
+    # No more of it is kept than is soon taken again.
+    again += [memory.array((5, 3)) for _ in range(20)]
+    del again
+    assert len(memory._unused) == memory._KEPT
 
 
 def test_a_process_ends_that_has_not_read_its_batches_to_the_end():

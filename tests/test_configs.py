@@ -1,6 +1,7 @@
 import functools
 import importlib
 import json
+import math
 import re
 from typing import Any
 
@@ -28,6 +29,7 @@ from configs import (
     two_stream,
 )
 from input_pipeline import pipeline, splits
+from input_pipeline.attributes import REGIONS
 from input_pipeline.augmentation import Augmentation
 from input_pipeline.datasets.load import BUILDERS
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
@@ -247,6 +249,9 @@ def test_numbers_and_widths_that_cannot_be_meant_are_named():
             config_check.check_config(config)
     for field, value, sentence in [
         ("optimizer.image_learning_rate", -1.0, "expected 0 or more"),
+        ("model.place_prior", -1.0, "expected 0 or more"),
+        ("model.place_prior", math.inf, "expected 0 or more"),
+        ("model.place_prior", math.nan, "expected 0 or more"),
         ("train.eval_every_epochs", 0.0, "expected more than 0"),
         ("data.dir", "", "expected the folder"),
     ]:
@@ -297,11 +302,24 @@ def test_a_study_is_no_config_of_a_run():
         config_check.check_config(study_rendered.get_config())
 
 
+def test_the_config_and_the_schema_tell_where_attention_begins():
+    config = rendered_market.get_config()
+    config.model.place_prior = 1.5
+    embedder = experiment.create_embedder(config, MARKET_SCHEMA, 3)
+    regions = dict(zip(MARKET_SCHEMA.group_names, embedder.group_regions, strict=True))
+    assert embedder.place_prior == 1.5
+    assert regions["hat"] == REGIONS["head"]
+    assert regions["handbag"] == REGIONS["hand"]
+    assert regions["gender"] == REGIONS["whole"]
+
+
 def test_a_stored_config_may_be_older_but_not_strange(tmp_path):
     stored = experiment.as_json(rendered_market.get_config())
-    del stored["model"]["concept_scale"]
+    del stored["model"]["concept_scale"], stored["model"]["place_prior"]
     config = experiment.stored_config(stored, source=tmp_path)
     assert config.model.concept_scale == default.get_config().model.concept_scale
+    # Attention began anywhere before it could be told where.
+    assert config.model.place_prior == 0.0
     assert config.model.backbone == "resnet_small"
     stored["model"]["wings"] = 2
     with pytest.raises(ModelError, match='Key "wings" does not exist'):

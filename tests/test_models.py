@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from games import GROUP_SIZES, make_batch, make_game, make_state
 
-from jsreid_jax.models.attention import ConditionedAttention, GuidedAttention
+from jsreid_jax.models.attention import ConditionedAttention, GuidedAttention, region_prior
 from jsreid_jax.models.backbones import BACKBONES, create_backbone
 from jsreid_jax.models.layers import Conv
 from jsreid_jax.models.synthesiser import draw_from_prior
@@ -187,6 +187,19 @@ def test_attention_begins_in_the_region_where_a_group_is_worn():
     weighted /= weighted.sum()
     np.testing.assert_allclose(maps[:, 1], weighted, atol=1e-6)
     assert maps[0, 1, :2].sum() > anywhere[0, 1, :2].sum() + 0.1
+
+
+@pytest.mark.parametrize(
+    ("height", "inside"),
+    [(10, [0, 1]), (8, [0, 1]), (4, [0]), (2, [0]), (1, [0])],
+)
+def test_a_region_has_rows_on_every_map(height, inside):
+    """Those whose middle is inside, or the nearest one."""
+    prior = region_prior([(0.0, 0.2), (0.0, 1.0)], (height, 3), 2.0).reshape(2, height, 3)
+    expected = np.full(height, -2.0)
+    expected[inside] = 0.0
+    np.testing.assert_array_equal(prior[0], np.repeat(expected[:, None], 3, axis=1))
+    assert (prior[1] == 0).all()
 
 
 def test_maps_learn_from_what_they_see_where_they_are_learned_alone():

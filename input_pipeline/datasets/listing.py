@@ -152,8 +152,8 @@ class Listing:
         return self.data_dir / file.name
 
     def fingerprint(self) -> str:
-        """Changes with any image's name, size, modification time, labels, and with the schema."""
-        digest = hashlib.sha256(json.dumps(self.schema.to_dict()).encode())
+        """Changes with any image's name, size, time or labels, and with how these are read."""
+        digest = hashlib.sha256(json.dumps(self.schema.coding().to_dict()).encode())
         for split, images in self.splits.items():
             digest.update(split.encode() + images.attributes.tobytes())
             for file in images.files:

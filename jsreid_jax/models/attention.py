@@ -25,15 +25,16 @@ def region_prior(
 ) -> np.ndarray:
     """What is added to scores before anything is learned: (R, h * w) float32.
 
-    0 in the rows whose middle lies in a group's region, -strength in the others. Ours; body parts
-    as priors are common in recognising pedestrians' attributes.
+    0 in the rows whose middle lies in a group's region (or nearest to it, where a coarse map has
+    none inside), -strength in the others. Ours.
 
     regions: (R, 2) first and last share of the height. size: (h, w).
     """
     height, width = size
     middle = (np.arange(height) + 0.5) / height
     first, last = np.array(regions)[:, :, None].transpose(1, 0, 2)
-    prior = np.where((first <= middle) & (middle <= last), 0.0, -strength)
+    outside = np.maximum(np.maximum(first - middle, middle - last), 0.0)
+    prior = np.where(outside == outside.min(axis=1, keepdims=True), 0.0, -strength)
     return np.repeat(prior, width, axis=1).astype(np.float32)
 
 

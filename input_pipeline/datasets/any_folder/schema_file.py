@@ -214,10 +214,12 @@ def _read_region(entry: Mapping[str, Any], where: str) -> str:
     """Where on a person the group is looked for; the whole person where nothing is said."""
     if "region" not in entry:
         return "whole"
-    region = key(_word(entry["region"], f"{where}: 'region'"))
+    found = entry["region"]
+    region = key(found) if isinstance(found, str) else ""
     if region not in REGIONS:
+        shown = repr(short(found)) if isinstance(found, str) and found else _kind(found)
         raise DataError(
-            f"{where}: 'region' is {region!r}: expected {one_of(tuple(REGIONS))}"
+            f"{where}: 'region' is {shown}: expected {one_of(tuple(REGIONS))}"
             f"{did_you_mean(region, tuple(REGIONS))}"
         )
     return region

@@ -23,7 +23,7 @@ DUKE_SCHEMA = Schema(
         _MARKET["gender"],
         # Of two training persons nobody said it (`top` is 0). Neither column is present there: an
         # answer like "no upper colour", so that they keep categories of their own.
-        Group("upper_length", ("short", "long"), nouns=UPPER_NOUNS, region="upper"),
+        Group("upper_length", ("short", "long"), nouns=UPPER_NOUNS),
         _MARKET["hat"],
         _MARKET["backpack"],
         _MARKET["bag"],

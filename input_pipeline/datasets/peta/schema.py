@@ -190,7 +190,7 @@ _QUESTIONS = (
             "accessoryKerchief": "kerchief",
             "accessoryNothing": "no accessories",
         },
-        region="head and shoulders",
+        region="head",
         cap="hat",
         scarf="muffler",
         headphone="headphones",
