@@ -46,7 +46,7 @@ RANGES = (
         ),
     ),
     (
-        "0 or more",
+        "0 or more, and finite",
         lambda value: 0 <= value < math.inf,
         (
             *("optimizer.image_learning_rate", "optimizer.attribute_learning_rate"),
