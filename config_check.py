@@ -121,6 +121,12 @@ def check_config(config: Any) -> None:
             f"config.model.attention is {config.model.attention!r}, expected 1 with it: "
             "conditioned attention scores pairs of the whole batch at once"
         )
+    if config.losses.adversary.weight > 0 and config.data.description_dropout == 1:
+        raise ModelError(
+            "config.data.description_dropout is 1, but config.losses.adversary.weight is "
+            f"{config.losses.adversary.weight}, expected less than 1 with it: the adversary judges "
+            "descriptions that leave nothing open"
+        )
     if config.losses.cycle.weight > 0 and not config.losses.synthesis.weight > 0:
         raise ModelError(
             "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "

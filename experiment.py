@@ -261,6 +261,7 @@ def create_options(
         attribute_rate=learning_rate(optimizer.attribute_learning_rate),
         discriminator_rate=learning_rate(optimizer.discriminator_learning_rate),
         generator=config.losses.generator,
+        description_dropout=config.data.description_dropout,
         discriminator_steps=config.losses.discriminator_steps,
         label_smoothing=config.losses.label_smoothing,
         gradient_penalty=config.losses.gradient_penalty,

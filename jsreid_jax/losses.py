@@ -62,16 +62,21 @@ def attribute_loss(logits: Array, attributes: Array, *, weights: np.ndarray | No
 
 
 def discriminator_loss(
-    image_logits: Array, attribute_logits: Array, *, smoothing: float = 0.0
+    image_logits: Array,
+    attribute_logits: Array,
+    *,
+    smoothing: float = 0.0,
+    weights: Array | float = 1.0,
 ) -> Array:
     """-log s(D(z_image)) - log(1 - s(D(z_attribute))): images are real (loss 3 [paper]).
 
     Both (B,) logits; log-sigmoid of logits, never a sigmoid of a sigmoid. With one-sided label
     smoothing (Salimans et al. 2016) images are real with probability 1 - smoothing only.
+    weights: (B,) of the descriptions.
     """
     real = (1.0 - smoothing) * jax.nn.log_sigmoid(image_logits)
     real = real + smoothing * jax.nn.log_sigmoid(-image_logits)
-    return -(real + jax.nn.log_sigmoid(-attribute_logits)).mean()
+    return -(real + weights * jax.nn.log_sigmoid(-attribute_logits)).mean()
 
 
 def gradient_penalty(discriminate: Callable[[Array], Array], embedding: Array) -> Array:
@@ -83,15 +88,21 @@ def gradient_penalty(discriminate: Callable[[Array], Array], embedding: Array) -
     return 0.5 * (gradient**2).sum(axis=-1).mean()
 
 
-def generator_loss(image_logits: Array, attribute_logits: Array, *, generator: str) -> Array:
+def generator_loss(
+    image_logits: Array,
+    attribute_logits: Array,
+    *,
+    generator: str,
+    weights: Array | float = 1.0,
+) -> Array:
     """-log s(D(z_attribute)) when attributes generate (loss 3 [paper]).
 
     When images do, -log(1 - s(D(z_image))). Only the generating modality's embedding appears in the
     value, and so only it receives the gradient.
-    "both" is the sum of the two (ablation, ours).
+    "both" is the sum of the two (ablation, ours). weights: (B,) of the descriptions.
     """
     by_modality = {
-        "attributes": -jax.nn.log_sigmoid(attribute_logits).mean(),
+        "attributes": -(weights * jax.nn.log_sigmoid(attribute_logits)).mean(),
         "images": -jax.nn.log_sigmoid(-image_logits).mean(),
     }
     if generator == "both":

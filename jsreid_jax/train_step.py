@@ -46,6 +46,9 @@ LOSS_NAMES = (
     "cycle",
 )
 
+# Of whole descriptions: with fewer, their weight in the game grows no more.
+_SMALLEST_SHARE = 0.01
+
 
 @dataclass(frozen=True)
 class StepOptions:
@@ -56,6 +59,7 @@ class StepOptions:
         step: of the backbone, of the rest of the image stream, of everything else in the embedder,
         and of the discriminator.
     generator: which modality tries to look like the other, one of losses.GENERATORS.
+    description_dropout: share of descriptions that are partial; the adversary judges the others.
     discriminator_steps: updates of the discriminator per step.
     label_smoothing: of the discriminator's real examples.
     gradient_penalty: weight of the discriminator's R1 penalty.
@@ -75,6 +79,7 @@ class StepOptions:
     attribute_rate: Schedule
     discriminator_rate: Schedule
     generator: str = "attributes"
+    description_dropout: float = 0.0
     discriminator_steps: int = 1
     label_smoothing: float = 0.0
     gradient_penalty: float = 0.0
@@ -105,9 +110,25 @@ def discriminate_features(game: Game, params: PyTree, features: Array, descripti
     )
 
 
-def _accuracy(real: Array, made: Array) -> Array:
+def _accuracy(real: Array, made: Array, weights: Array | float = 1.0) -> Array:
     """Share of right answers of a discriminator with these logits, both sides counted alike."""
-    return 0.5 * ((real > 0).mean() + (made <= 0).mean())
+    return 0.5 * ((real > 0).mean() + (weights * (made <= 0)).mean())
+
+
+def _is_whole(batch: Batch) -> Array:
+    """(B,) bool: the description says all that is known of the image."""
+    return jnp.all(batch.description == batch.attributes, axis=-1)
+
+
+def _judged(batch: Batch, options: StepOptions) -> Array:
+    """(B,) weights of descriptions in the game of images and descriptions (ours).
+
+    Every image shows a whole person. Were partial descriptions made to look like images, whole
+    ones, which are what is told apart at the end, would have to lie elsewhere (docs/tuning.md).
+    Their expected share makes the mean weight 1 whatever the share of one device's rows.
+    """
+    expected = max(1.0 - options.description_dropout, _SMALLEST_SHARE)
+    return _is_whole(batch) / expected
 
 
 def update_discriminator(
@@ -138,9 +159,10 @@ def update_discriminator(
     def loss_fn(params):
         judge = functools.partial(discriminate, game, params, label=batch.label)
         image_logits, attribute_logits = judge(embeddings.image), judge(embeddings.attribute)
-        accuracy = {"discriminator_accuracy": _accuracy(image_logits, attribute_logits)}
+        judged = _judged(batch, options)
+        accuracy = {"discriminator_accuracy": _accuracy(image_logits, attribute_logits, judged)}
         loss = losses.discriminator_loss(
-            image_logits, attribute_logits, smoothing=options.label_smoothing
+            image_logits, attribute_logits, smoothing=options.label_smoothing, weights=judged
         )
         if options.gradient_penalty:
             penalty = losses.gradient_penalty(judge, embeddings.image)
@@ -196,7 +218,6 @@ def embedder_losses(
             embeddings.map_logits, batch.attributes, weights=options.map_weights
         )
         group_prediction = 0.5 * (from_late + from_maps)
-    is_whole = jnp.all(batch.description == batch.attributes, axis=-1)
     arc_face = semantic_margin = conditioned = synthesis = cycle = jnp.zeros(())
     if embeddings.category is not None and embeddings.group_weights is not None:
         arc_face = losses.arc_face_loss(
@@ -220,12 +241,13 @@ def embedder_losses(
         "image_concept": losses.concept_loss(embeddings.image_logits, batch.label),
         # A partial description fits several categories: it has none to be classified as.
         "attribute_concept": losses.concept_loss(
-            embeddings.attribute_logits, batch.label, counts=is_whole
+            embeddings.attribute_logits, batch.label, counts=_is_whole(batch)
         ),
         "adversary": losses.generator_loss(
             discriminate(game, discriminator_params, embeddings.image, batch.label),
             discriminate(game, discriminator_params, embeddings.attribute, batch.label),
             generator=options.generator,
+            weights=_judged(batch, options),
         ),
         "consistency": losses.consistency_loss(embeddings.image, embeddings.attribute),
         "contrastive": losses.contrastive_loss(

@@ -284,6 +284,7 @@ def test_numbers_and_widths_that_cannot_be_meant_are_named():
             "eval.score is 'fused', but config.losses.attribute_head.weight is 0",
         ),
         ({"losses.cycle.weight": 1.0}, "losses.synthesis.weight is 0"),
+        ({"data.description_dropout": 1.0}, "description_dropout is 1, but .*adversary.weight is"),
         ({"eval.fusion_weights": ("small",)}, "fusion_weights is .*, expected numbers"),
         ({"eval.fusion_weights": (-1.0,)}, "expected one or more numbers from 0 on"),
         ({"optimizer.drop_epochs": ("half",)}, "drop_epochs is .*, expected numbers"),

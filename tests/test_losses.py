@@ -60,6 +60,17 @@ def test_adversarial_losses_follow_the_equations():
     assert float(both) == pytest.approx(float(as_attributes) + float(as_images), abs=1e-6)
 
 
+def test_adversarial_losses_weigh_descriptions_one_by_one():
+    image, attribute = np.array([1.5, 0.0], np.float32), np.array([-0.5, 9.0], np.float32)
+    weights = np.array([2.0, 0.0], np.float32)
+    real = -(np.log(sigmoid(1.5)) + np.log(sigmoid(0.0))) / 2
+    judged = losses.discriminator_loss(image, attribute, weights=weights)
+    expected = real - np.log(1 - sigmoid(-0.5))
+    assert float(judged) == pytest.approx(expected, abs=1e-6)
+    fooled = losses.generator_loss(image, attribute, generator="attributes", weights=weights)
+    assert float(fooled) == pytest.approx(-np.log(sigmoid(-0.5)), abs=1e-6)
+
+
 def test_consistency_loss_is_one_minus_cosine():
     image = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     attribute = np.array([[1.0, 0.0], [0.0, -1.0]], np.float32)

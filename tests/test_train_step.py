@@ -15,7 +15,7 @@ from games import (
 
 from jsreid_jax import losses, parallel
 from jsreid_jax.checkpoints import Checkpoints
-from jsreid_jax.train_step import embed, embedder_losses, train_step
+from jsreid_jax.train_step import embed, embedder_losses, train_step, update_discriminator
 
 
 def make_step(game, options, devices: int):
@@ -198,6 +198,57 @@ def test_only_the_generator_gets_the_adversarial_gradient(
     assert moves("attribute_stream", "mlp") == attribute_moves
     # The tokens guide the image stream's attention, but what images generate does not guide it.
     assert moves("attribute_stream", "tokens") == attribute_moves
+
+
+def test_partial_descriptions_are_not_in_the_game(lone):
+    """Neither what the discriminator learns and says of itself, nor what the generator is told."""
+    game, state, batch = lone
+    whole = np.arange(len(batch.label)) % 4 != 0
+    batch = batch.replace(attributes=np.where(batch.attributes == 0, 1.0, batch.attributes))
+    batch = batch.replace(description=np.where(whole[:, None], batch.attributes, 0.0))
+    options = make_options(axis_name=None, description_dropout=0.25)
+    variables = {"params": state.embedder.params, "batch_stats": state.batch_stats}
+    embeddings = game.embedder.apply(variables, batch.image, batch.description, train=False)
+
+    def learnt(attribute):
+        return update_discriminator(
+            game,
+            state.discriminator,
+            embeddings.replace(attribute=attribute),
+            batch,
+            rate=np.float32(0.02),
+            active=np.array(True),
+            options=options,
+        )
+
+    def elsewhere(rows):
+        return np.where(rows[:, None], -embeddings.image, embeddings.attribute)
+
+    assert largest_difference(learnt(elsewhere(~whole)), learnt(embeddings.attribute)) < 1e-6
+    assert largest_difference(learnt(elsewhere(whole)), learnt(embeddings.attribute)) > 1e-3
+    # Those that are left weigh as much as the images do: who knows nothing learns no preference.
+    untrained = jax.tree.map(np.zeros_like, state.discriminator.params)
+    player = state.discriminator.replace(params=untrained)
+    moved, metrics = update_discriminator(
+        game, player, embeddings, batch, rate=1.0, active=np.array(True), options=options
+    )
+    last = moved.params["mlp"]["dense_1"]["bias"]
+    np.testing.assert_allclose(last, 0.0, atol=1e-6)
+    assert float(metrics["discriminator_accuracy"]) == pytest.approx(0.5)
+
+    def adversary(attribute):
+        parts = embedder_losses(
+            game,
+            embeddings.replace(attribute=attribute),
+            batch,
+            state.discriminator.params,
+            options,
+        )
+        return parts["adversary"]
+
+    gradient = np.abs(jax.grad(adversary)(embeddings.attribute)).sum(axis=1)
+    assert (gradient[~whole] == 0).all()
+    assert (gradient[whole] > 0).all()
 
 
 def test_the_embedder_plays_against_the_updated_discriminator(lone):
