@@ -299,6 +299,7 @@ class Game:
         )
         self.average = [p.detach().clone() for p in parameters]
         self.decay = config["average_decay"]
+        self.whole_share = 1.0 - config["description_dropout"]
 
     def logits(self, embedding: Tensor) -> Tensor:
         """(B,) of the discriminator."""
@@ -312,13 +313,14 @@ class Game:
         of_image, (group_logits, map_logits) = embedder.embed_images(image)
         of_text = F.normalize(embedder.attribute_stream(description))
 
+        whole = (description == attributes).all(1)
+        counts = whole / self.whole_share
         real, made = self.logits(of_image.detach()), self.logits(of_text.detach())
-        judged = -(F.logsigmoid(real) + F.logsigmoid(-made)).mean()
+        judged = -(F.logsigmoid(real) + counts * F.logsigmoid(-made)).mean()
         self.judge_optimizer.zero_grad()
         judged.backward()
         self.judge_optimizer.step()
 
-        whole = (description == attributes).all(1)
         concepts = embedder.scale * of_image, embedder.scale * of_text
         of_category = F.cross_entropy(
             embedder.concept_classifier(concepts[1]), label, reduction="none"
@@ -330,7 +332,7 @@ class Game:
         parts = {
             "image_concept": F.cross_entropy(embedder.concept_classifier(concepts[0]), label),
             "attribute_concept": (of_category * whole).mean(),
-            "adversary": -F.logsigmoid(self.logits(of_text)).mean(),
+            "adversary": -(counts * F.logsigmoid(self.logits(of_text))).mean(),
             "consistency": 1.0 - (of_image * of_text).sum(1).mean(),
             "contrastive": 0.5 * (info_nce(scores, true.T) + info_nce(scores.T, true)),
             "group_prediction": 0.5 * attribute_loss(group_logits, attributes)

@@ -149,6 +149,7 @@ def _torch_peer(
             "discriminator_rate": optimizer.discriminator_learning_rate,
             "weight_decay": optimizer.weight_decay,
             "average_decay": config.train.average_decay,
+            "description_dropout": config.data.description_dropout,
             "weights": {name: config.losses[name].weight for name in LOSS_NAMES},
         }
         experiment.write_json(folder / "config.json", facts)

@@ -112,6 +112,7 @@ def get_config(preset: str = "") -> ConfigDict:
     losses.synthesis = loss(0.0)
     losses.cycle = loss(0.0)
     # Who tries to look like the other: attributes (the paper), images, both.
+    # Descriptions that data.description_dropout has made partial stand outside this game.
     losses.generator = "attributes"
     # none, or category: the discriminator also sees the category.
     losses.discriminator_conditioning = "none"
