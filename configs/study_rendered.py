@@ -96,6 +96,8 @@ STUDIES = {
             run("jsreid_no_dropout", "configs/jsreid.py", "data.description_dropout=0"),
             run("jsreid_no_contrastive", "configs/jsreid.py", "losses.contrastive.weight=0"),
             run("jsreid_no_fusion", "configs/jsreid.py", "eval.score=cosine"),
+            # The other half of the fused score: what its own recognition finds without embeddings.
+            run("jsreid_recognition_alone", "configs/jsreid.py", "eval.score=recognition"),
         ),
     ),
     "gap": (
