@@ -125,7 +125,8 @@ def _judged(batch: Batch, options: StepOptions) -> Array:
 
     Every image shows a whole person. Were partial descriptions made to look like images, whole
     ones, which are what is told apart at the end, would have to lie elsewhere (docs/tuning.md).
-    Their expected share makes the mean weight 1 whatever the share of one device's rows.
+    Divided by their expected share, whatever the share of one device's rows: the mean weight is 1,
+    and a little more where dropout left open what nobody knew.
     """
     expected = max(1.0 - options.description_dropout, _SMALLEST_SHARE)
     return _is_whole(batch) / expected
