@@ -55,7 +55,7 @@ MODULES = {
     "jsreid": jsreid,
 }
 # What study.py reads: tests/test_study.py.
-STUDIES = {"study_rendered"}
+STUDIES = {"study_rendered", "study_tuning"}
 ALL = {
     f"{name}{preset and ':'}{preset}": functools.partial(module.get_config, preset)
     for name, module in MODULES.items()

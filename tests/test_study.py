@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 import command_line
 import experiment
-from configs import study_rendered
+from configs import study_rendered, study_tuning
 from input_pipeline.errors import DataError
 from input_pipeline.whole_folder import only_writer
 from jsreid_jax import comparison
@@ -264,6 +264,36 @@ def test_runs_of_one_name_are_the_same_in_all_presets():
     assert study_rendered.__doc__ and "python study.py" in study_rendered.__doc__
     with pytest.raises(ValueError, match=r"'large' of study_rendered\.py"):
         study_rendered.get_config("large")
+
+
+@pytest.mark.parametrize("member", study_tuning.SPACES)
+def test_every_member_is_searched_equally_often_within_its_space(tmp_path, member):
+    runs = plan(study_tuning.get_config(member), tmp_path)
+    assert len(runs) == 1 + study_tuning.DRAWS
+    assert {run.config_file for run in runs} == {f"configs/{member}.py"}
+    settings = study_tuning.settings(member)
+    assert settings == study_tuning.settings(member)
+    space = study_tuning.SPACES[member]
+    assert settings[0] == {name: values[0] for name, values in space.items()}
+    for name, values in space.items():
+        assert len({setting[name] for setting in settings} & set(values)) > 1
+        assert all(setting[name] in values for setting in settings)
+    # Never the data that the tables are of.
+    assert all(run.config.data.render.seed == 7 for run in runs)
+    default: Any = command_line.load_config(f"configs/{member}.py", ())
+    assert default.data.dir not in {run.config.data.dir for run in runs}
+
+
+def test_a_search_reaches_both_streams_and_both_heads(tmp_path):
+    setting = {"learning_rate": 8e-3, "width": 64, "attribute_head": 2.0, "losses.cycle.weight": 1}
+    found: Any = command_line.load_config("configs/sal.py", study_tuning.overrides(setting))
+    assert found.optimizer.image_learning_rate == found.optimizer.attribute_learning_rate == 8e-3
+    assert found.model.projection_widths == (512, 256, 64)
+    assert found.model.attribute_widths == (512, 64)
+    assert found.losses.attribute_head.weight == found.losses.description_head.weight == 2.0
+    assert found.losses.cycle.weight == 1.0
+    with pytest.raises(ValueError, match=r"'' of study_tuning\.py"):
+        study_tuning.get_config("")
 
 
 # --- Running --------------------------------------------------------------------------------------
