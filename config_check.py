@@ -80,7 +80,7 @@ RANGES = (
 
 # Tuples, of which flags check no element.
 NUMBERS = (
-    *("optimizer.drop_epochs", "eval.fusion_weights"),
+    *("optimizer.drop_epochs", "eval.fusion_weights", "eval.rerank_weights"),
     *("model.projection_widths", "model.attribute_widths"),
 )
 
@@ -106,11 +106,10 @@ def check_config(config: Any) -> None:
         values = tuple(_value(config, field))
         if not all(isinstance(value, (int, float)) for value in values):
             raise ModelError(f"config.{field} is {values}, expected numbers")
-    if not config.eval.fusion_weights or min(config.eval.fusion_weights) < 0:
-        raise ModelError(
-            f"config.eval.fusion_weights is {tuple(config.eval.fusion_weights)}, expected one or "
-            "more numbers from 0 on"
-        )
+    for field in ("eval.fusion_weights", "eval.rerank_weights"):
+        weights = tuple(_value(config, field))
+        if not weights or not min(weights) >= 0:
+            raise ModelError(f"config.{field} is {weights}, expected one or more numbers from 0 on")
     if not config.data.dir:
         raise ModelError("config.data.dir is empty, expected the folder of the data set")
     _check_networks(config.model)

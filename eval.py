@@ -37,7 +37,7 @@ from trained_model import (
     Model,
     Searcher,
     before_adversary,
-    choose_fusion_weight,
+    choose_weights,
     load_bundle,
     load_run,
     read_set,
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
     source = Path(_WORKDIR.value or str(_CHECKPOINT.value))
     model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
     hosts.check_agreement({"checkpoint": str(model.description["step"])})
-    choose_fusion_weight(model)
+    choose_weights(model)
     if _EXPORT_DIR.value and hosts.is_first():
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
@@ -159,6 +159,7 @@ def evaluate(
             "kind": config.eval.score,
             "fusion_weight": model.description.get("fusion_weight"),
             "reranked": config.eval.rerank,
+            "rerank_weight": model.description.get("rerank_weight"),
         },
         "split": split,
         "data": {"name": config.data.name, "dir": data_dir or config.data.dir},
@@ -167,9 +168,7 @@ def evaluate(
         "queries": len(task.queries),
         "gallery": len(task.images),
         "metrics": judgement.metrics,
-        "intervals": evaluation.bootstrap(
-            judgement, seen, average_precision=task.average_precision, seed=config.seed
-        ),
+        "intervals": evaluation.bootstrap(task, judgement, seen, seed=config.seed),
         "cmc": judgement.cmc,
         "wrong_top1": evaluation.wrong_top1(
             task, judgement, attributes, model.schema.group_names, model.schema.group_sizes
@@ -344,7 +343,9 @@ def _scored_by(result: dict[str, Any]) -> str:
     """How images were scored, for a sentence."""
     score = result["score"]
     weight = score["fusion_weight"]
-    again = f", the best {score['reranked']} ranked again" if score["reranked"] else ""
+    again = ""
+    if score["reranked"]:
+        again = f", the best {score['reranked']} ranked again (weight {score['rerank_weight']})"
     return score["kind"] + (f" (weight {weight})" if weight is not None else "") + again
 
 

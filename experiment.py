@@ -308,9 +308,8 @@ def score_pairs(
     descriptions: np.ndarray,
     images: Sequence[bytes],
     best: np.ndarray,
-    scores: np.ndarray,
 ) -> np.ndarray:
-    """(Q, R) scores by conditioned attention, added to what the first ranking says.
+    """(Q, R) scores by conditioned attention of the best images of every query.
 
     Every host looks at a share of the queries, and keeps the attention's memory of every image that
     is among the best of these, in float16: h * w * 4 * attention_width bytes of each (32 KiB at
@@ -322,8 +321,7 @@ def score_pairs(
         variables: replicated.
         descriptions: (Q, A).
         images: G encoded images.
-        best: (Q, R) places among them, -1 where there are fewer.
-        scores: (Q, R) of the first ranking.
+        best: (Q, R) places among them, -1 where there are fewer: what stands there means nothing.
     """
     devices = jax.local_device_count()
 
@@ -356,9 +354,7 @@ def score_pairs(
             found.append(np.asarray(embedders.pairs(variables, parallel.split_over_devices(batch))))
         return np.concatenate(found)[: len(place), 0]
 
-    new = hosts.rows_of_all(len(best), look)
-    scale = np.exp(-float(variables["params"]["log_temperature"]))
-    return new + scale * np.where(best < 0, 0.0, scores)
+    return hosts.rows_of_all(len(best), look)
 
 
 def attention_maps(

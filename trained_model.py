@@ -14,7 +14,7 @@ import experiment
 from experiment import Config
 from input_pipeline import splits
 from input_pipeline.attributes import Schema
-from jsreid_jax import evaluation, export, parallel
+from jsreid_jax import evaluation, export, parallel, protocols, retrieval
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.joint_embedder import JointEmbedder
@@ -131,12 +131,18 @@ def read_set(model: Model, *, split: str, data_dir: str | None) -> splits.Retrie
     return validation
 
 
-def choose_fusion_weight(model: Model) -> None:
-    """Note in the description which weight the validation categories choose for a fused score.
+def choose_weights(model: Model) -> None:
+    """Note in the description the weights that validation categories choose: what adds up a score.
 
-    A bundle brings it, and so does a checkpoint that training validated. A run that held out no
-    categories takes the smallest, closest to the cosine.
+    A bundle brings them. A run that held out no categories takes the smallest, closest to the
+    cosine and to the first ranking.
     """
+    _choose_fusion_weight(model)
+    _choose_rerank_weight(model)
+
+
+def _choose_fusion_weight(model: Model) -> None:
+    """Of recognition in a fused score; a checkpoint that training validated brings it."""
     config, description = model.config, model.description
     if config.eval.score != "fused" or "fusion_weight" in description:
         return
@@ -145,14 +151,7 @@ def choose_fusion_weight(model: Model) -> None:
     description["fusion_weight"] = validated.get("fusion_weight", min(weights))
     if "fusion_weight" in validated:
         return
-    if len(weights) == 1:
-        return
-    if not config.data.validation_fraction:
-        logging.warning(
-            "config.data.validation_fraction is 0, so nothing can choose among "
-            "config.eval.fusion_weights: the smallest, %s, is taken",
-            min(weights),
-        )
+    if not _can_choose(config, "eval.fusion_weights", weights):
         return
     validation = read_set(model, split="validation", data_dir=None)
     embedders = evaluation.Embedders(
@@ -160,6 +159,50 @@ def choose_fusion_weight(model: Model) -> None:
     )
     scores = experiment.validate(config, embedders, model.variables, validation)
     description["fusion_weight"] = scores["fusion_weight"]
+
+
+def _choose_rerank_weight(model: Model) -> None:
+    """Of conditioned attention, which nothing trains to add to the first ranking's scores."""
+    config, description = model.config, model.description
+    if not config.eval.rerank or "rerank_weight" in description:
+        return
+    weights = config.eval.rerank_weights
+    description["rerank_weight"] = min(weights)
+    if not _can_choose(config, "eval.rerank_weights", weights):
+        return
+    validation = read_set(model, split="validation", data_dir=None)
+    task = protocols.create_task("category", experiment.candidates(validation))
+    images = [validation.images[i] for i in task.images]
+    searcher = Searcher(model)
+    first = retrieval.stream_ranks(
+        searcher.descriptions(task.queries),
+        searcher.images(images),
+        task.positives,
+        task.ignored,
+        block_size=config.eval.block_size,
+        top_k=config.eval.rerank,
+    )
+    pairs = searcher.pair_scores(task.queries, images, first.best)
+
+    def mean_average_precision(weight: float) -> float:
+        scores = first.best_scores + weight * pairs
+        ranks, _ = evaluation.rerank(first.ranks, task, first.best, scores)
+        return retrieval.summarise(retrieval.query_metrics(ranks))["mAP_step"]
+
+    description["rerank_weight"] = max(sorted(weights), key=mean_average_precision)
+
+
+def _can_choose(config: Config, field: str, weights: Sequence[float]) -> bool:
+    """Whether there are several weights, and validation categories to choose among them."""
+    if len(weights) > 1 and not config.data.validation_fraction:
+        logging.warning(
+            "config.data.validation_fraction is 0, so nothing can choose among config.%s: the "
+            "smallest, %s, is taken",
+            field,
+            min(weights),
+        )
+        return False
+    return len(weights) > 1
 
 
 class Searcher:
@@ -205,14 +248,21 @@ class Searcher:
         self, attributes: np.ndarray, images: Sequence[bytes]
     ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """For `evaluation.judge`: new scores of the best images of descriptions (Q, A)."""
-        model = self._model
 
         def look(best: np.ndarray, scores: np.ndarray) -> np.ndarray:
-            return experiment.score_pairs(
-                model.config, self._embedders, model.variables, attributes, images, best, scores
-            )
+            weight = self._model.description["rerank_weight"]
+            return scores + weight * self.pair_scores(attributes, images, best)
 
         return look
+
+    def pair_scores(
+        self, attributes: np.ndarray, images: Sequence[bytes], best: np.ndarray
+    ) -> np.ndarray:
+        """(Q, R) scores by conditioned attention of the best images of descriptions (Q, A)."""
+        model = self._model
+        return experiment.score_pairs(
+            model.config, self._embedders, model.variables, attributes, images, best
+        )
 
     def attention(self, attributes: np.ndarray, images: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Where the model looks in a few images: (N, R, h, w) by kind of attention.

@@ -179,6 +179,8 @@ def get_config(preset: str = "") -> ConfigDict:
     evaluation.fusion_weights = (0.003, 0.01, 0.03, 0.1)
     # Re-rank so many best images of every query by conditioned attention; 0: none.
     evaluation.rerank = 0
+    # Weights of its score, added to the first one, of which validation categories choose.
+    evaluation.rerank_weights = (0.001, 0.003, 0.01, 0.03, 0.1)
     # Who is asked and ranked: category, sal_python, asmr or per_image (README, Protocols).
     evaluation.protocol = "category"
     # Gallery images scored at once, over all devices: bounds the memory and changes no number.

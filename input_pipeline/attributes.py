@@ -498,14 +498,20 @@ def carve_validation(
     labels: (N,) category of each training image. fraction: of the categories that have images, in
     [0, 1); 0 holds out none, any other fraction at least one and leaves at least one to train on.
     person_id: (N,), -1 unknown. A person of several categories (because not all is known in all of
-    the images) is held out with all of them.
+    the images) is held out with all of them. So persons may link many categories: what would
+    exceed the fraction, or twice the fraction of the images, stays in training.
+
+    Raises:
+        DataError: a fraction out of range, or no categories that can be held out without taking
+            half of the images with them.
     """
     if not 0.0 <= fraction < 1.0:
         raise DataError(
             f"validation_fraction is {fraction}: expected a number from 0 up to but not 1"
         )
     held_out = np.zeros(num_categories, bool)
-    present = np.unique(labels)
+    images = np.bincount(labels, minlength=num_categories)
+    present = np.flatnonzero(images)
     if fraction == 0.0:
         return held_out
     if len(present) < 2:
@@ -515,18 +521,24 @@ def carve_validation(
         )
     count = min(max(1, round(fraction * len(present))), len(present) - 1)
     together = _linked_categories(labels, num_categories, person_id)
-    for category in np.random.default_rng(seed).permutation(present):
-        members = (together == together[category]) & np.isin(np.arange(num_categories), present)
-        if held_out.sum() >= count:
-            break
-        if (held_out | members).sum() < len(present):
-            held_out |= members
-    if not held_out.any():
+    candidates = [
+        (together == together[category]) & (images > 0)
+        for category in np.random.default_rng(seed).permutation(present)
+    ]
+    for members in candidates:
+        wanted = held_out | members
+        if wanted.sum() <= count and images[wanted].sum() <= 2 * fraction * len(labels):
+            held_out = wanted
+    if held_out.any():
+        return held_out
+    smallest = min(candidates, key=lambda members: images[members].sum())
+    if images[smallest].sum() > len(labels) / 2:
         raise DataError(
-            "the persons of the training images link all categories, none can be held out: "
-            "validation needs persons of their own, set --config.data.validation_fraction=0"
+            "the persons of the training images link so many categories, because not all is known "
+            "in all of their images, that none can be held out without half of the images: give "
+            "some persons the split 'val', or set --config.data.validation_fraction=0"
         )
-    return held_out
+    return smallest
 
 
 def _linked_categories(

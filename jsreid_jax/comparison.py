@@ -85,14 +85,19 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_difference(
-    values: np.ndarray, reference: np.ndarray, *, seed: int = 0
+    values: np.ndarray,
+    reference: np.ndarray,
+    *,
+    descriptions: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Mean of values - reference, and its 95 % percentile bootstrap interval.
 
-    Every draw takes S seeds and Q queries anew, with replacement and independently of each other,
-    and keeps what they cross: a query drawn twice counts twice with every seed, because seeds share
-    their queries. Resampling queries within each seed would take the seeds' answers to one query
-    for independent ones, and the interval would be too narrow.
+    Every draw takes S seeds and as many descriptions as are asked anew, with replacement and
+    independently of each other, and keeps what they cross: one that is drawn twice counts twice
+    with every seed, because seeds share their queries. Resampling queries within each seed, or
+    single queries of those that ask the same, would take answers that are alike for independent
+    ones, and the interval would be too narrow.
 
     So the interval covers which queries are asked, and the luck of training as far as S seeds show
     it (three do crudely, one not at all). It does not cover other persons and images.
@@ -100,23 +105,30 @@ def paired_difference(
     Args:
         values: (S, Q) of one run; a query that is NaN anywhere does not count.
         reference: (S, Q) of the other, same seeds and queries.
+        descriptions: what each of the Q queries asks; by default every one something else.
         seed: of the draws; the same gives the same interval.
 
     Returns:
-        mean, low, high; the interval is NaN with fewer than two queries, all are with none.
+        mean, low, high; the interval is NaN with fewer than two descriptions, all are with none.
     """
     difference = np.asarray(values, np.float64) - np.asarray(reference, np.float64)
-    difference = difference[:, ~np.isnan(difference).any(axis=0)]
-    num_seeds, num_queries = difference.shape
+    is_valid = ~np.isnan(difference).any(axis=0)
+    difference = difference[:, is_valid]
     if not difference.size:
         return np.nan, np.nan, np.nan
     mean = float(difference.mean())
-    if num_queries < 2:
+    sums, counts = difference, np.ones(difference.shape[1], int)
+    if descriptions is not None:
+        asked, place = np.unique(np.asarray(descriptions)[is_valid], return_inverse=True)
+        counts = np.bincount(place)
+        sums = difference @ np.eye(len(asked))[place]
+    num_seeds, num_asked = sums.shape
+    if num_asked < 2:
         return mean, np.nan, np.nan
     rng = np.random.default_rng(seed)
-    # How often each seed and each query is drawn says all of a draw.
+    # How often each seed and each description is drawn says all of a draw.
     of_seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=RESAMPLES)
-    of_queries = rng.multinomial(num_queries, np.full(num_queries, 1 / num_queries), size=RESAMPLES)
-    means = ((of_seeds @ difference) * of_queries).sum(axis=1) / (num_seeds * num_queries)
+    of_asked = rng.multinomial(num_asked, np.full(num_asked, 1 / num_asked), size=RESAMPLES)
+    means = ((of_seeds @ sums) * of_asked).sum(axis=1) / (num_seeds * (of_asked @ counts))
     low, high = np.quantile(means, QUANTILES)
     return mean, float(low), float(high)

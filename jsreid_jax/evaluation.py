@@ -265,15 +265,15 @@ def judge(
 
 
 def bootstrap(
-    judgement: Judgement, seen: np.ndarray, *, average_precision: str, seed: int
+    task: Task, judgement: Judgement, seen: np.ndarray, *, seed: int
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """95 % intervals over queries of every mean metric, for all / seen / unseen."""
+    """95 % intervals over descriptions of every mean metric, for all / seen / unseen."""
     intervals = {
-        name: retrieval.intervals(judgement.per_query, rows, seed=seed)
+        name: retrieval.intervals(judgement.per_query, rows, asked=task.category, seed=seed)
         for name, rows in subsets(seen).items()
     }
     return {
-        name: values | {"mAP": values[f"mAP_{average_precision}"]}
+        name: values | {"mAP": values[f"mAP_{task.average_precision}"]}
         for name, values in intervals.items()
     }
 

@@ -863,6 +863,20 @@ def _valid_values(per_query: dict[str, np.ndarray], rows: np.ndarray | None) -> 
     return values[:, ~np.isnan(values[0])]
 
 
+def _by_description(
+    per_query: dict[str, np.ndarray], rows: np.ndarray | None, asked: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of valid queries, by description: sums (metrics, descriptions), and how many it has."""
+    values = _valid_values(per_query, rows)
+    if asked is None:
+        return values, np.ones(values.shape[1])
+    asked = asked if rows is None else asked[rows]
+    is_valid = ~np.isnan(per_query["rank1"] if rows is None else per_query["rank1"][rows])
+    _, description = np.unique(asked[is_valid], return_inverse=True)
+    sums = [np.bincount(description, weights=row) for row in values]
+    return np.stack(sums), np.bincount(description).astype(float)
+
+
 def summarise(per_query: dict[str, np.ndarray], rows: np.ndarray | None = None) -> dict[str, float]:
     """Means over the queries that have a positive.
 
@@ -892,25 +906,36 @@ def split_metrics(
 
 
 def intervals(
-    per_query: dict[str, np.ndarray], rows: np.ndarray | None = None, *, seed: int
+    per_query: dict[str, np.ndarray],
+    rows: np.ndarray | None = None,
+    *,
+    asked: np.ndarray | None = None,
+    seed: int,
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile bootstrap intervals, over queries, of the means of `summarise`.
+    """95 % percentile bootstrap intervals, over descriptions, of the means of `summarise`.
 
-    All metrics see the same 1,000 resamples. NaN with fewer than two valid queries.
+    All metrics see the same 1,000 resamples. NaN with fewer than two descriptions that are valid.
+
+    Args:
+        per_query: from `query_metrics`.
+        rows: which queries count, as for `summarise`.
+        asked: (Q,) the number of each query's description: queries that ask the same are drawn
+            together, for they are answered alike. By default every query asks something else.
+        seed: of the resamples.
     """
-    values = _valid_values(per_query, rows)
-    num_queries = values.shape[1]
-    if num_queries < 2:
+    sums, counts = _by_description(per_query, rows, asked)
+    if len(counts) < 2:
         return dict.fromkeys(MEANS.values(), (np.nan, np.nan))
     result = scipy.stats.bootstrap(
-        (values,),
-        np.mean,
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
         axis=1,
+        paired=True,
         vectorized=True,
         n_resamples=1000,
         method="percentile",
         # Resamples of all metrics and queries at once would need gigabytes.
-        batch=max(1, 2**20 // num_queries),
+        batch=max(1, 2**20 // len(counts)),
         rng=np.random.default_rng(seed),
     )
     low, high = result.confidence_interval

@@ -190,6 +190,7 @@ def _summarise_subset(
     """Every metric of one run for one subset of the queries: values by seed, and the difference."""
     seen = own[0].queries.seen
     rows = {"all": np.ones(len(seen), bool), "seen": seen, "unseen": ~seen}[subset]
+    asked = [text for text, counts in zip(own[0].queries.descriptions, rows, strict=True) if counts]
 
     def values(result: Result, metric: str) -> np.ndarray:
         name = {"mAP": f"AP_{result.average_precision}", "mINP": "INP"}.get(metric, metric)
@@ -204,6 +205,7 @@ def _summarise_subset(
             difference, low, high = comparison.paired_difference(
                 np.stack([values(result, metric) for result, _ in pairs]),
                 np.stack([values(other, metric) for _, other in pairs]),
+                descriptions=asked,
             )
         summary[metric] = {
             "values": means,

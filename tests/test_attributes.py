@@ -259,8 +259,33 @@ def test_persons_of_several_categories_are_held_out_whole():
     of_strangers = np.full(40, -1)
     unknown = carve_validation(labels, 40, fraction=0.2, seed=0, person_id=of_strangers)
     np.testing.assert_array_equal(unknown, alone)
-    with pytest.raises(DataError, match="link all categories"):
+    with pytest.raises(DataError, match="link so many categories"):
         carve_validation(np.arange(3), 3, fraction=0.3, seed=0, person_id=np.zeros(3, int))
+
+
+def test_persons_that_link_most_categories_stay_in_training():
+    """Of 30 categories 20 hang together, by persons of whom not all is always known."""
+    chain = np.repeat(np.arange(20), 2)[1:-1]
+    links = np.repeat(np.arange(19), 2)
+    labels = np.concatenate([chain, np.arange(20, 30), np.arange(20, 30)])
+    person = np.concatenate([links, np.arange(100, 110), np.arange(100, 110)])
+    for seed in range(20):
+        held_out = carve_validation(labels, 30, fraction=0.2, seed=seed, person_id=person)
+        assert held_out.sum() == 6 and not held_out[:20].any()
+    # Where each piece is more than is asked for, the smallest; unless that is half of it all.
+    pairs = np.repeat(np.arange(3), 4)
+    two_each = pairs * 2 + np.tile([0, 0, 1, 1], 3)
+    smallest = carve_validation(
+        np.append(two_each, [2, 4]), 6, fraction=0.1, seed=0, person_id=np.append(pairs, [1, 2])
+    )
+    assert smallest.tolist() == [True, True, False, False, False, False]
+
+
+def test_an_image_rich_category_does_not_leave_training():
+    labels = np.concatenate([np.zeros(500, int), np.repeat(np.arange(1, 41), 5)])
+    for seed in range(20):
+        held_out = carve_validation(labels, 41, fraction=0.1, seed=seed)
+        assert held_out.sum() == 4 and not held_out[0]
 
 
 def test_carve_validation():

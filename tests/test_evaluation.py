@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -8,11 +9,12 @@ import pytest
 from games import GROUP_SIZES, IMAGE_SIZE, make_batch, make_game, make_state
 
 import experiment
+import trained_model
 from configs import default
 from input_pipeline import device_batches, pipeline
 from jsreid_jax import evaluation, parallel
 from jsreid_jax.protocols import Candidates, Task, create_task
-from trained_model import Model, choose_fusion_weight
+from trained_model import Model, choose_weights
 
 
 def test_the_fusion_weight_of_trainings_validation_is_not_chosen_again():
@@ -21,8 +23,57 @@ def test_the_fusion_weight_of_trainings_validation_is_not_chosen_again():
     config.eval.score = "fused"
     nothing: Any = None
     description: dict[str, Any] = {"validation": {"mAP": 0.5, "fusion_weight": 0.03}}
-    choose_fusion_weight(Model(nothing, nothing, config, nothing, description))
+    choose_weights(Model(nothing, nothing, config, nothing, description))
     assert description["fusion_weight"] == 0.03
+
+
+def test_the_weight_of_conditioned_attention_is_chosen_on_validation(monkeypatch):
+    """Pair scores put right what the first ranking has wrong, and then get more wrong than right.
+
+    Of two descriptions, each with one right image among three; a small weight turns the first
+    description's order, a large one spoils the second's.
+    """
+    attributes = np.array([[1, -1], [-1, 1], [-1, 1]], np.int8)
+    label, nobody = np.array([0, 1, 1]), np.full(3, -1)
+    candidates = Candidates(
+        attributes, label, nobody, nobody, label < 0, np.array([[1, -1], [-1, 1]], np.int8)
+    )
+    first = np.array([[0.50, 0.51, 0.1], [0.3, 0.9, 0.8]], np.float32)
+    pairs = np.array([[1.0, 0.0, 0.0], [9.0, 0.0, 0.0]], np.float32)
+
+    class FakeSearcher:
+        def __init__(self, model):
+            self.descriptions = lambda asked: np.eye(2, dtype=np.float32)
+            self.images = lambda images: first.T
+
+        def pair_scores(self, asked, images, best):
+            return np.take_along_axis(pairs, best, axis=1)
+
+    asked: list[str] = []
+    validation = SimpleNamespace(images=[b""] * 3)
+    monkeypatch.setattr(trained_model, "Searcher", FakeSearcher)
+    monkeypatch.setattr(
+        trained_model,
+        "read_set",
+        lambda model, split, data_dir: asked.append(split) or validation,
+    )
+    monkeypatch.setattr(experiment, "candidates", lambda validation: candidates)
+    config: Any = default.get_config()
+    config.eval.rerank = 3
+    nothing: Any = None
+    for weights, best in (((1.0, 0.001, 0.03), 0.03), ((0.0, 0.001), 0.0), ((0.5,), 0.5)):
+        config.eval.rerank_weights = weights
+        model = Model(nothing, nothing, config, nothing, {})
+        choose_weights(model)
+        assert model.description["rerank_weight"] == best
+    assert asked == ["validation"] * 2
+    config.data.validation_fraction = 0.0
+    config.eval.rerank_weights = (0.1, 0.01)
+    choose_weights(model)
+    assert model.description["rerank_weight"] == 0.5
+    fresh = Model(nothing, nothing, config, nothing, {})
+    choose_weights(fresh)
+    assert fresh.description["rerank_weight"] == 0.01
 
 
 def test_padding_never_reaches_the_ranking():
@@ -57,7 +108,6 @@ def test_pairs_are_scored_again_as_one_by_one():
     descriptions = rng.choice([-1, 0, 1], (11, sum(GROUP_SIZES))).astype(np.int8)
     best = np.stack([rng.permutation(7)[:3] for _ in descriptions])
     best[4, 2] = -1
-    scores = rng.normal(size=best.shape)
     got = experiment.score_pairs(
         config,
         evaluation.Embedders(game.embedder, mirror=False),
@@ -65,7 +115,6 @@ def test_pairs_are_scored_again_as_one_by_one():
         descriptions,
         images,
         best,
-        np.where(best < 0, -np.inf, scores),
     )
     [batch] = pipeline.image_batches(images, batch_size=7, image_size=IMAGE_SIZE)
     apply: Any = game.embedder.apply
@@ -73,7 +122,7 @@ def test_pairs_are_scored_again_as_one_by_one():
     alone = np.asarray(
         apply(variables, descriptions.astype(np.float32), memory, method="score_pairs")
     )
-    expected = np.take_along_axis(alone, np.maximum(best, 0), axis=1) + scores / 0.2
+    expected = np.take_along_axis(alone, np.maximum(best, 0), axis=1)
     is_there = best >= 0
     np.testing.assert_allclose(got[is_there], expected[is_there], atol=2e-3)
     assert np.isfinite(got).all() and np.ptp(alone) > 0.1
@@ -145,7 +194,7 @@ def test_a_protocol_decides_which_average_precision_is_called_map():
     assert step.metrics["all"]["mAP"] == trapezoid.metrics["all"]["mAP_step"]
     assert trapezoid.metrics["all"]["mAP"] == step.metrics["all"]["mAP_trapezoid"]
     assert step.metrics["all"]["mAP_step"] != step.metrics["all"]["mAP_trapezoid"]
-    spans = evaluation.bootstrap(trapezoid, seen, average_precision="trapezoid", seed=0)
+    spans = evaluation.bootstrap(asmr, trapezoid, seen, seed=0)
     assert spans["all"]["mAP"] == spans["all"]["mAP_trapezoid"]
     low, high = spans["all"]["mAP"]
     assert low <= trapezoid.metrics["all"]["mAP"] <= high

@@ -478,6 +478,24 @@ def test_intervals_are_the_bootstrap_of_the_means():
         assert found[name][0] < means[name] < found[name][1]
 
 
+def test_queries_that_ask_the_same_are_drawn_together():
+    """Every description asked five times over says no more than asked once."""
+    rng = np.random.default_rng(0)
+    once = retrieval.query_metrics(some_ranks(rng, 60))
+    often = {name: np.repeat(values, 5) for name, values in once.items()}
+    asked = np.repeat(rng.permutation(60), 5)
+    found = retrieval.intervals(often, asked=asked, seed=0)
+    assert retrieval.intervals(once, asked=np.arange(60), seed=0) == retrieval.intervals(
+        once, seed=0
+    )
+    for name, (low, high) in retrieval.intervals(once, asked=asked[::5], seed=0).items():
+        assert found[name] == pytest.approx((low, high))
+        alone = retrieval.intervals(often, seed=0)[name]
+        assert alone[1] - alone[0] < 0.6 * (high - low)
+    rows = np.arange(300) < 5
+    assert np.isnan(retrieval.intervals(often, rows, asked=asked, seed=0)["mINP"]).all()
+
+
 def test_intervals_of_equal_queries_have_no_width():
     per_query = retrieval.query_metrics(Ranks(np.arange(4), np.array([1, 1, 1])))
     assert set(retrieval.intervals(per_query, seed=0).values()) == {(1.0, 1.0)}

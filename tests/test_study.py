@@ -153,6 +153,21 @@ def test_pairing_sees_what_two_single_intervals_would_not():
     assert low < 0 < high
 
 
+def test_queries_that_ask_the_same_are_one_piece_of_evidence():
+    rng = np.random.default_rng(2)
+    values, reference = rng.normal(size=(2, 3, 40))
+    once = comparison.paired_difference(values, reference)
+    often = np.repeat(values, 4, axis=1), np.repeat(reference, 4, axis=1)
+    asked = [f"description {place:02d}" for place in np.repeat(np.arange(40), 4)]
+    assert comparison.paired_difference(*often, descriptions=asked) == pytest.approx(once)
+    alone = comparison.paired_difference(*often)
+    assert alone[2] - alone[1] < once[2] - once[1]
+    assert comparison.paired_difference(
+        values, reference, descriptions=asked[::4]
+    ) == pytest.approx(once)
+    assert np.isnan(comparison.paired_difference(*often, descriptions=["a"] * 160)[1:]).all()
+
+
 def test_what_is_not_known_is_nan():
     nan = float("nan")
     mean, low, high = comparison.paired_difference(
