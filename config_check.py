@@ -31,6 +31,15 @@ CHOICES = {
     "optimizer.batch_size_rule": optimizers.BATCH_SIZE_RULES,
 }
 
+_DEFAULT: Any = default.get_config()
+# Weight, start and warm-up of every loss.
+_SCHEDULES = tuple(
+    f"losses.{name}.{field}"
+    for name, loss in _DEFAULT.losses.items()
+    if isinstance(loss, ConfigDict)
+    for field in loss
+)
+
 # What is expected, as a sentence says it; the test; the fields.
 RANGES = (
     (
@@ -53,13 +62,22 @@ RANGES = (
             *("optimizer.discriminator_learning_rate", "optimizer.weight_decay"),
             *("optimizer.warmup_epochs", "optimizer.clip_norm", "optimizer.freeze_backbone_epochs"),
             *("losses.gradient_penalty", "eval.rerank", "model.place_prior"),
-            *("data.brightness", "data.contrast"),
+            *("data.brightness", "data.contrast", "losses.arc_margin"),
+            *_SCHEDULES,
         ),
     ),
     (
-        "more than 0",
-        lambda value: value > 0,
-        ("train.eval_every_epochs", "losses.temperature"),
+        "more than 0, and finite",
+        lambda value: 0 < value < math.inf,
+        (
+            *("train.eval_every_epochs", "losses.temperature"),
+            *("losses.arc_scale", "model.concept_scale"),
+        ),
+    ),
+    (
+        "more than 0, at most 1",
+        lambda value: 0 < value <= 1,
+        ("optimizer.drop_factor",),
     ),
     (
         "a share from 0, less than 1",
@@ -104,12 +122,11 @@ def check_config(config: Any) -> None:
                 raise ModelError(f"config.{field} is {value}, expected {expected}")
     for field in NUMBERS:
         values = tuple(_value(config, field))
-        if not all(isinstance(value, (int, float)) for value in values):
-            raise ModelError(f"config.{field} is {values}, expected numbers")
+        if not all(isinstance(value, (int, float)) and 0 <= value < math.inf for value in values):
+            raise ModelError(f"config.{field} is {values}, expected numbers from 0 on, and finite")
     for field in ("eval.fusion_weights", "eval.rerank_weights"):
-        weights = tuple(_value(config, field))
-        if not weights or not min(weights) >= 0:
-            raise ModelError(f"config.{field} is {weights}, expected one or more numbers from 0 on")
+        if not _value(config, field):
+            raise ModelError(f"config.{field} is (), expected one or more numbers from 0 on")
     if not config.data.dir:
         raise ModelError("config.data.dir is empty, expected the folder of the data set")
     _check_networks(config.model)
@@ -142,10 +159,14 @@ def _check_networks(model: Any) -> None:
             f"{stages} stages, expected 1 (the last) to {stages}"
         )
     widths = tuple(model.projection_widths), tuple(model.attribute_widths)
-    if not all(len(w) >= 2 and min(w) >= 1 for w in widths) or widths[0][-1] != widths[1][-1]:
+    are_widths = all(
+        len(w) >= 2 and all(isinstance(width, int) and width >= 1 for width in w) for w in widths
+    )
+    if not are_widths or widths[0][-1] != widths[1][-1]:
         raise ModelError(
             f"config.model.projection_widths is {widths[0]} and config.model.attribute_widths "
-            f"{widths[1]}, expected two or more widths each, both ending in the embedding width"
+            f"{widths[1]}, expected two or more whole numbers each, both ending in the embedding "
+            "width"
         )
 
 
@@ -167,15 +188,38 @@ def _check_attention_and_scores(config: Any) -> None:
             "config.eval.rerank is set, but config.losses.conditioned.weight is 0, expected more: "
             "attention that was never trained would rank"
         )
-    if config.eval.score == "cosine":
+    if "guided" in attention and not config.losses.group_prediction.weight > 0:
+        raise ModelError(
+            f"config.model.attention is {attention!r}, but config.losses.group_prediction.weight "
+            "is 0, expected more: maps learn from it alone"
+        )
+    score = config.eval.score
+    if score != "recognition" and not any(_begins(config, name) for name in _BRING_TOGETHER):
+        raise ModelError(
+            f"config.eval.score is {score!r}, but none of config.losses."
+            f"{', '.join(_BRING_TOGETHER)} has a weight and begins before config.train.num_epochs "
+            f"({config.train.num_epochs}), expected one: descriptions would lie anywhere"
+        )
+    if score == "cosine":
         return
     head = "group_prediction" if "guided" in attention else "attribute_head"
-    if not config.losses[head].weight > 0:
+    if not _begins(config, head):
         raise ModelError(
-            f"config.eval.score is {config.eval.score!r}, but config.losses.{head}.weight is 0, "
-            f"expected more: with config.model.attention {attention!r} it is what recognises the "
+            f"config.eval.score is {score!r}, but config.losses.{head}.weight is 0 or it begins "
+            f"after config.train.num_epochs ({config.train.num_epochs}), expected more, and "
+            f"earlier: with config.model.attention {attention!r} it is what recognises the "
             "attributes of an image"
         )
+
+
+# Any of these brings images and descriptions together.
+_BRING_TOGETHER = ("attribute_concept", "adversary", "consistency", "contrastive", "arc_face")
+
+
+def _begins(config: Any, name: str) -> bool:
+    """Whether a loss counts at any moment of the run."""
+    loss = config.losses[name]
+    return loss.weight > 0 and loss.start_epoch < config.train.num_epochs
 
 
 def _value(config: Any, field: str) -> Any:

@@ -7,6 +7,7 @@ python eval.py --workdir runs/rendered_market --export_dir DIR
 On several hosts, each with the same command: --distributed (README, Many devices, many hosts).
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,12 +73,13 @@ def main(argv: Sequence[str]) -> None:
     del argv
     if (_WORKDIR.value is None) == (_CHECKPOINT.value is None):
         raise ModelError("expected either --workdir or --checkpoint, and not both: give one")
+    _refuse_ignored_flags()
     command_line.join_hosts()
     source = Path(_WORKDIR.value or str(_CHECKPOINT.value))
     model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
     hosts.check_agreement({"checkpoint": str(model.description["step"])})
     choose_weights(model)
-    if _EXPORT_DIR.value and hosts.is_first():
+    if _EXPORT_DIR.value is not None and hosts.is_first():
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
     output_dir = Path(_OUTPUT_DIR.value or source / _question(model))
@@ -95,11 +97,32 @@ def main(argv: Sequence[str]) -> None:
     hosts.leave()
 
 
+def _refuse_ignored_flags() -> None:
+    """Raise ModelError for a flag that would not count."""
+    reasons = {
+        "--workdir": _WORKDIR.value == "" and "it is empty: give the folder of a run",
+        "--export_dir": _EXPORT_DIR.value == "" and "it is empty: give the bundle's folder",
+        "--which": (_WHICH.present and _CHECKPOINT.value is not None)
+        and "a bundle holds one checkpoint: leave it out, or give --workdir",
+        "--split": (_SPLIT.present and _QUERY.value is not None)
+        and "--query searches the test images: leave it out",
+        "--protocol": (_PROTOCOL.present and _QUERY.value is not None)
+        and "--query is judged by no protocol: leave it out",
+    }
+    for flag, reason in reasons.items():
+        if reason:
+            raise ModelError(f"{flag} would not count, {reason}")
+
+
 def _question(model: Model) -> str:
     """A folder name for what is asked, so that one answer does not overwrite another's."""
     parts = ["eval", _SPLIT.value]
     if _QUERY.value is not None:
-        parts = ["query", *re.findall(r"[a-z0-9]+", _QUERY.value.lower())[:8]]
+        words = re.findall(r"[a-z0-9]+", _QUERY.value.lower())
+        parts = ["query", *words[:8]]
+        # What the name leaves out still tells it from another.
+        if len(words) > 8 or not _QUERY.value.isascii():
+            parts.append(hashlib.sha256(_QUERY.value.encode()).hexdigest()[:6])
     elif _PROTOCOL.value and _PROTOCOL.value != model.config.eval.protocol:
         parts.append(_PROTOCOL.value)
     if model.description["which"] == "last":

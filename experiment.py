@@ -153,6 +153,11 @@ def check_workdir(config: Config, workdir: Path) -> None:
         raise ModelError(f"{existing}: is a file, expected a folder: choose another --workdir")
     file = workdir / "config.json"
     if not file.exists():
+        if any((workdir / "checkpoints").glob("[0-9]*")):
+            raise ModelError(
+                f"{workdir}: has checkpoints but no config.json, so nobody knows of which config; "
+                "expected the config.json of the run: put it back, or use another --workdir"
+            )
         return
     stored, given = as_json(stored_config(read_json(file), source=file)), as_json(config)
     del stored["num_cpu_devices"]

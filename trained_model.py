@@ -94,7 +94,17 @@ def load_bundle(folder: Path) -> Model:
     config = experiment.stored_config(description["config"], source=file)
     experiment.set_up_devices(config, trains=False)
     schema, embedder, state = _prepare(description, config)
-    variables = export.read_variables(folder, state.variables)
+    try:
+        seen = experiment.from_text(description["seen_categories"])
+        if seen.shape[1:] != (schema.num_attributes,):
+            raise ValueError(f"found {seen.shape}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{file}: seen_categories does not read, expected texts of {schema.num_attributes} "
+            "characters + - ?, export the bundle again"
+        ) from error
+    checksum = description.get("variables_checksum")
+    variables = export.read_variables(folder, state.variables, checksum=checksum)
     return Model(embedder, variables, config, schema, description)
 
 

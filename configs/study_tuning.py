@@ -56,6 +56,8 @@ SPACES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 
+_DATA = ("data.dir=data/rendered_seed7", "data.render.seed=7")
+
 # Names above that stand for more than one field.
 _FIELDS = {
     "learning_rate": (
@@ -103,15 +105,13 @@ def get_config(preset: str = "") -> ConfigDict:
         {
             "name": f"draw_{number:02d}" if number else "before",
             "config": f"configs/{preset}.py",
-            "overrides": overrides(setting),
+            # The data is each run's own field: what --config.overrides sets comes before it.
+            "overrides": (*_DATA, *overrides(setting)),
         }
         for number, setting in enumerate(settings(preset))
     )
     study.seeds = (0,)
     # One core each: two searches at once take less time than one after the other.
-    study.overrides = (
-        *("data.dir=data/rendered_seed7", "data.render.seed=7"),
-        "num_cpu_devices=1",
-    )
+    study.overrides = ("num_cpu_devices=1",)
     study.protocol = "category"
     return study

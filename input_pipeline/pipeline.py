@@ -42,8 +42,8 @@ def partial_descriptions(
 ) -> tf.Tensor:
     """What descriptions say of attributes (B, A) float32: with probability dropout not everything.
 
-    A partial description keeps m of the R groups, m drawn evenly from 1 to R - 1 and the groups
-    evenly too; the others become 0, unknown (ours). seeds (B, 2): those of the images.
+    A partial description keeps m of the K groups that are known, m drawn evenly from 1 to K - 1 and
+    the groups evenly too; the others become 0, unknown (ours). seeds (B, 2): those of the images.
     """
     groups = len(group_sizes)
     fold_in = tf.random.experimental.stateless_fold_in  # pyright: ignore
@@ -53,8 +53,13 @@ def partial_descriptions(
             for seed in tf.unstack(seeds, attributes.shape[0])
         ]
     )
-    kept = 1 + tf.cast(draws[:, 1:2] * (groups - 1), tf.int32)
-    place = tf.argsort(tf.argsort(draws[:, 2:]))
+    is_known = tf.stack(
+        [tf.reduce_any(group != 0, axis=1) for group in tf.split(attributes, group_sizes, axis=1)],
+        axis=1,
+    )
+    known = tf.reduce_sum(tf.cast(is_known, tf.float32), axis=1, keepdims=True)
+    kept = 1 + tf.cast(draws[:, 1:2] * (known - 1), tf.int32)
+    place = tf.argsort(tf.argsort(tf.where(is_known, draws[:, 2:], 2.0)))
     is_kept = (place < kept) | (draws[:, :1] >= dropout)
     return attributes * tf.repeat(tf.cast(is_kept, tf.float32), list(group_sizes), axis=1)
 

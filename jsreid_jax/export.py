@@ -5,6 +5,7 @@ bundle/
     variables/      params and batch_stats of the embedder (orbax)
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +13,16 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
-from jsreid_jax.checkpoints import check_fits, says_disk_full, unreadable
+from jsreid_jax.checkpoints import (
+    CHECKSUMS,
+    check_fits,
+    damage,
+    says_disk_full,
+    unreadable,
+    write_checksums,
+)
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree
 
@@ -40,7 +49,10 @@ def write_bundle(folder: Path, variables: PyTree, description: dict[str, Any]) -
         partial.mkdir(parents=True)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(partial / "variables", variables)
-        (partial / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+        write_checksums(partial / "variables")
+        checksum = {"variables_checksum": _checksum_of_all(partial)}
+        content = json.dumps(description | checksum, indent=2)
+        (partial / "config.json").write_text(content + "\n")
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
@@ -54,14 +66,38 @@ def write_bundle(folder: Path, variables: PyTree, description: dict[str, Any]) -
         raise
 
 
-def read_variables(folder: Path, like: PyTree) -> PyTree:
+def _checksum_of_all(folder: Path) -> str:
+    """Changes with any of the variables of a bundle."""
+    return hashlib.sha256((folder / "variables" / CHECKSUMS).read_bytes()).hexdigest()
+
+
+def _check_undamaged(folder: Path, checksum: str | None) -> None:
+    """Raise ModelError if the variables are not those that config.json was written with."""
+    if checksum is None:
+        logging.warning(
+            "%s: has no checksum of its variables, as bundles of older versions; export it again "
+            "to have damage noticed",
+            folder,
+        )
+        return
+    reason = damage(folder / "variables")
+    if not reason and _checksum_of_all(folder) != checksum:
+        reason = "its variables are not those that config.json was written with"
+    if reason:
+        raise ModelError(f"{folder}: this bundle is damaged ({reason}), export it again")
+
+
+def read_variables(folder: Path, like: PyTree, *, checksum: str | None) -> PyTree:
     """The variables of a bundle, in the structure, shapes and placement of `like`.
 
+    checksum: "variables_checksum" of its config.json; None in older ones, which are not checked.
+
     Raises:
-        ModelError: the bundle is of another model, or does not read.
+        ModelError: the bundle is of another model or damaged, or does not read.
     """
     path = folder / "variables"
     check_fits(path, like)
+    _check_undamaged(folder, checksum)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:

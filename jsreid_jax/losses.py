@@ -14,6 +14,9 @@ from jsreid_jax.types import Array
 
 GENERATORS = ("attributes", "images", "both")
 
+# A logit of what does not count in a softmax.
+_NOWHERE = -1e9
+
 # What few images have must not outshout the rest.
 _LARGEST_WEIGHT = 10.0
 
@@ -130,7 +133,8 @@ def contrastive_loss(
     """Symmetric supervised InfoNCE between images and descriptions (loss 5 [paper's summary]).
 
     Positives are all pairs of an image and a description that is true of it: pairs of one category,
-    or all that a partial description leaves open (ours). With an axis name the other modality is
+    or all that a partial description leaves open (ours). Pairs of which nobody knows, because the
+    image's own attributes are unknown there, do not count. With an axis name the other modality is
     gathered from all devices, so that the global batch serves as negatives whatever the number of
     devices.
 
@@ -146,12 +150,12 @@ def contrastive_loss(
     def gather(x: Array) -> Array:
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
-    of_image = is_true_of(gather(description), attributes).T
-    of_description = is_true_of(description, gather(attributes))
+    of_image = [pairs.T for pairs in true_or_open(gather(description), attributes)]
+    of_description = true_or_open(description, gather(attributes))
     scale = jnp.exp(-log_temperature)
     return 0.5 * (
-        _info_nce(image @ gather(attribute).T * scale, of_image)
-        + _info_nce(attribute @ gather(image).T * scale, of_description)
+        _info_nce(image @ gather(attribute).T * scale, *of_image)
+        + _info_nce(attribute @ gather(image).T * scale, *of_description)
     )
 
 
@@ -160,13 +164,17 @@ def pair_loss(scores: Array, attributes: Array, description: Array) -> Array:
 
     For attention that is conditioned on the description (ours). attributes, description: (B, A).
     """
-    positives = is_true_of(description, attributes)
-    return 0.5 * (_info_nce(scores, positives) + _info_nce(scores.T, positives.T))
+    is_true, is_open = true_or_open(description, attributes)
+    return 0.5 * (_info_nce(scores, is_true, is_open) + _info_nce(scores.T, is_true.T, is_open.T))
 
 
-def _info_nce(logits: Array, positives: Array) -> Array:
-    """Cross-entropy of rows (B, B') with the even distribution over their positives (0 or 1)."""
+def _info_nce(logits: Array, positives: Array, is_open: Array) -> Array:
+    """Cross-entropy of rows (B, B') with the even distribution over their positives (0 or 1).
+
+    is_open: (B, B') bool, pairs that are neither positives nor negatives.
+    """
     positives = positives / positives.sum(axis=1, keepdims=True)
+    logits = jnp.where(is_open, _NOWHERE, logits)
     return -(positives * jax.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
 
 
@@ -230,10 +238,13 @@ def group_options(
     return np.concatenate(columns, axis=1), np.array(groups)
 
 
-def is_true_of(description: Array, attributes: Array) -> Array:
-    """(B, B') 1.0 where all that description (B, A) says holds of attributes (B', A), else 0.0.
+def true_or_open(description: Array, attributes: Array) -> tuple[Array, Array]:
+    """Where all that description (B, A) says holds of attributes (B', A), and where it may.
 
-    Both coded +1, -1, 0 unknown; what is not known of the attributes does not hold.
+    (B, B') 1.0 where it holds, else 0.0; and (B, B') bool where nothing contradicts it but not all
+    of it is known. Both coded +1, -1, 0 unknown.
     """
     said = jnp.abs(description).sum(axis=-1, keepdims=True)
-    return (description @ attributes.T == said).astype(jnp.float32)
+    agreeing = description @ attributes.T
+    told = jnp.abs(description) @ jnp.abs(attributes).T
+    return (agreeing == said).astype(jnp.float32), (agreeing == told) & (told < said)

@@ -189,7 +189,7 @@ def synthesis_losses(
     """The synthesiser's adversarial loss, and what its unseen people teach [SAL, form ours].
 
     The second is the cycle (their attributes are told from their features) and the consistency of
-    both modalities on descriptions that no training person has.
+    both modalities on descriptions that few training persons have (`draw_from_prior`).
     """
     judge = functools.partial(discriminate_features, game, discriminator_params)
     fooled = jnp.concatenate(

@@ -103,6 +103,18 @@ def _check_study(config: Config) -> None:
             "configs/study_rendered.py (train.py runs a single config)"
         )
     entries = list(config.runs)
+    given = (*config.overrides, *(o for e in entries for o in e.get("overrides", ())))
+    for override in given:
+        if not isinstance(override, str) or not re.fullmatch(r"[\w.]+=.*", override, re.DOTALL):
+            raise ModelError(
+                f"the study has the override {override!r}, expected 'field=value' as "
+                "'train.num_epochs=8'"
+            )
+        if override.startswith("seed="):
+            raise ModelError(
+                f"the study has the override {override!r}, expected the seeds in its field seeds "
+                "(--config.seeds)"
+            )
     if not entries or not config.seeds:
         raise ModelError("the study has no runs or no seeds, expected one or more of each")
     for entry in entries:

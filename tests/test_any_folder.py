@@ -111,6 +111,16 @@ def same(a: Listing, b: Listing) -> bool:
 # What the files may say.
 
 
+def test_minus_one_is_neither_yes_nor_no_until_the_schema_says(tmp_path):
+    """To some -1 is no, to others unknown."""
+    labels = LABELS.replace(",absent,absent,no", ",absent,absent,-1")
+    with pytest.raises(DataError, match=r"labels\.csv.*'-1'.*'no' or 'yes'"):
+        read(tmp_path / "mine", labels)
+    schema = SCHEMA.replace("kind: yes_no", 'kind: yes_no\n    synonyms: {"-1": no}')
+    [third] = decoded(read(tmp_path / "told", labels, schema), "val")
+    assert third["hat"] == "no"
+
+
 def test_values_ids_and_unknown_cells(tmp_path):
     listing = read(tmp_path / "mine")
     assert listing.reader == "folder" and listing.warnings == [] and not listing.is_rendered

@@ -286,7 +286,33 @@ def test_numbers_and_widths_that_cannot_be_meant_are_named():
         ({"losses.cycle.weight": 1.0}, "losses.synthesis.weight is 0"),
         ({"data.description_dropout": 1.0}, "description_dropout is 1, but .*adversary.weight is"),
         ({"eval.fusion_weights": ("small",)}, "fusion_weights is .*, expected numbers"),
-        ({"eval.fusion_weights": (-1.0,)}, "expected one or more numbers from 0 on"),
+        ({"eval.fusion_weights": (-1.0,)}, "expected numbers from 0 on, and finite"),
+        ({"eval.fusion_weights": (np.inf,)}, "expected numbers from 0 on, and finite"),
+        ({"eval.rerank_weights": ()}, r"rerank_weights is \(\), expected one or more"),
+        ({"optimizer.drop_epochs": (-1,)}, "drop_epochs is .*, expected numbers from 0 on"),
+        ({"optimizer.drop_factor": -1.0}, "drop_factor is -1.0, expected more than 0, at most 1"),
+        ({"model.projection_widths": (32.0, 16.0)}, "expected two or more whole numbers"),
+        ({"losses.adversary.weight": -1.0}, "adversary.weight is -1.0, expected 0 or more"),
+        ({"losses.arc_face.weight": np.nan}, "arc_face.weight is nan, expected 0 or more"),
+        ({"losses.image_concept.start_epoch": np.inf}, "start_epoch is inf, expected 0 or more"),
+        ({"losses.adversary.warmup_epochs": np.nan}, "warmup_epochs is nan, expected 0 or more"),
+        ({"model.concept_scale": 0.0}, "concept_scale is 0.0, expected more than 0"),
+        ({"train.eval_every_epochs": np.inf}, "eval_every_epochs is inf, expected more than 0"),
+        (
+            {"losses.group_prediction.start_epoch": 9.0},
+            "group_prediction.weight is 0 or it begins after config.train.num_epochs",
+        ),
+        (
+            {
+                f"losses.{name}.start_epoch": 4.0
+                for name in ("attribute_concept", "adversary", "consistency", "contrastive")
+            },
+            "begins before config.train.num_epochs .4., expected one: descriptions would lie",
+        ),
+        (
+            {"losses.group_prediction.weight": 0.0, "eval.score": "cosine"},
+            "attention is 'guided', but config.losses.group_prediction.weight is 0",
+        ),
         ({"optimizer.drop_epochs": ("half",)}, "drop_epochs is .*, expected numbers"),
     ],
 )

@@ -100,7 +100,36 @@ def test_a_partial_description_has_everyone_it_is_true_of_as_positive():
     description = np.array([[1, 0, 0], [1, 1, -1], [0, 0, 0]], np.float32)
     attributes = np.array([[1, 1, -1], [1, -1, 0], [-1, 1, 1]], np.float32)
     expected = [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
-    np.testing.assert_array_equal(losses.is_true_of(description, attributes), expected)
+    is_true, is_open = losses.true_or_open(description, attributes)
+    np.testing.assert_array_equal(is_true, expected)
+    assert not is_open.any()
+
+
+def test_pairs_of_which_nobody_knows_are_open():
+    description = np.array([[1, 1, -1], [1, 0, 0]], np.float32)
+    attributes = np.array([[1, 0, -1], [0, 0, 0], [-1, 0, 0], [1, 1, 0]], np.float32)
+    is_true, is_open = losses.true_or_open(description, attributes)
+    np.testing.assert_array_equal(is_true, [[0, 0, 0, 0], [1, 0, 0, 1]])
+    np.testing.assert_array_equal(is_open, [[1, 1, 0, 1], [0, 1, 0, 0]])
+
+
+def test_open_pairs_neither_attract_nor_repel():
+    """The second image may or may not be what the first description says."""
+    rng = np.random.default_rng(0)
+    image, attribute = unit_rows(rng, (3, 4)), unit_rows(rng, (3, 4))
+    attributes = np.array([[1, 1, -1], [1, 0, -1], [-1, 1, 1]], np.float32)
+    is_true = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]], bool)
+    counts = np.array([[1, 0, 1], [1, 1, 1], [1, 1, 1]], bool)
+    scores = attribute @ image.T / 0.3
+    expected = 0.0
+    for table, true, counted in ((scores, is_true, counts), (scores.T, is_true.T, counts.T)):
+        for row, positive, known in zip(table, true, counted, strict=True):
+            expected -= (row - np.log(np.exp(row[known]).sum()))[positive].mean()
+    found = losses.contrastive_loss(image, attribute, attributes, attributes, np.log(0.3))
+    assert float(found) == pytest.approx(expected / 6, abs=1e-5)
+    assert float(losses.pair_loss(scores, attributes, attributes)) == pytest.approx(
+        expected / 6, abs=1e-5
+    )
 
 
 def test_rows_that_do_not_count_add_nothing_to_the_concept_loss():

@@ -87,6 +87,20 @@ def test_hosts_share_the_global_batch_without_overlap(data):
         assert_equal(expected, joined)
 
 
+def test_partial_descriptions_say_something_of_who_is_known_in_part():
+    """Of four groups one to four are known: one is kept at least, and never all of several."""
+    rng = np.random.default_rng(0)
+    known = np.stack([rng.permutation(4) < 1 + row % 4 for row in range(400)])
+    attributes = np.where(np.repeat(known, (2, 2, 3, 2), axis=1), 1.0, 0.0).astype(np.float32)
+    seeds = np.stack([np.arange(400), np.arange(400)], axis=1)
+    said = pipeline.partial_descriptions(attributes, seeds, group_sizes=(2, 2, 3, 2), dropout=1.0)
+    kept = (np.asarray(said) != 0)[:, [0, 2, 4, 7]]
+    assert not (kept & ~known).any()
+    counts, of = kept.sum(axis=1), known.sum(axis=1)
+    assert set(counts[of == 1]) == {1} and set(counts[of == 2]) == {1}
+    assert set(counts[of == 3]) == {1, 2} and set(counts[of == 4]) == {1, 2, 3}
+
+
 def test_partial_descriptions_keep_whole_groups_and_every_number_of_them(data):
     images, _, label = data
     sizes = (3, 1, 2, 4)

@@ -233,6 +233,9 @@ def one_more(name: str, config: str, *overrides: str) -> Any:
     [
         (one_more("a", DEBUG), "has run a more than once"),
         (one_more("c", DEBUG), "runs a and c of the study have the same config"),
+        (one_more("c", DEBUG, "train.num_epochs"), "override 'train.num_epochs', expected 'field="),
+        (one_more("c", DEBUG, "seed=3"), "override 'seed=3', expected the seeds in its field"),
+        (study(overrides=(3,)), "override 3, expected 'field=value'"),
         (one_more("c", "configs/none.py"), r"run c: --config configs/none\.py: not found"),
         (one_more("c", f"{DEBUG}ger"), "run c: .*preset 'debugger'"),
         (one_more("c", "Makefile"), "run c: --config Makefile"),
@@ -293,7 +296,10 @@ def test_every_member_is_searched_equally_often_within_its_space(tmp_path, membe
     for name, values in space.items():
         assert len({setting[name] for setting in settings} & set(values)) > 1
         assert all(setting[name] in values for setting in settings)
-    # Never the data that the tables are of.
+    # Never the data that the tables are of, whatever else is set.
+    config: Any = study_tuning.get_config(member)
+    config.overrides = ("train.num_epochs=8",)
+    runs = plan(config, tmp_path)
     assert all(run.config.data.render.seed == 7 for run in runs)
     default: Any = command_line.load_config(f"configs/{member}.py", ())
     assert default.data.dir not in {run.config.data.dir for run in runs}

@@ -210,6 +210,37 @@ def test_a_bundle_evaluates_to_the_same_numbers(root, trained, bundle, tmp_path)
     assert of_bundle == of_run
 
 
+def test_a_damaged_bundle_or_one_of_other_variables_is_refused(root, bundle, tmp_path):
+    shutil.copytree(bundle[0], tmp_path / "damaged")
+    files = [file for file in (tmp_path / "damaged" / "variables").rglob("*") if file.is_file()]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0x20
+    largest.write_bytes(content)
+    message = refused(root, "eval.py", "--checkpoint", tmp_path / "damaged", "--query", "female")
+    assert "this bundle is damaged" in message and largest.name in message
+    shutil.copytree(bundle[0], tmp_path / "other")
+    file = tmp_path / "other" / "config.json"
+    described = json.loads(file.read_text())
+    file.write_text(json.dumps(described | {"variables_checksum": "0"}))
+    message = refused(root, "eval.py", "--checkpoint", tmp_path / "other", "--query", "female")
+    assert "are not those that config.json was written with" in message
+    file.write_text(json.dumps(described | {"seen_categories": ["+-"]}))
+    message = refused(root, "eval.py", "--checkpoint", tmp_path / "other", "--query", "female")
+    assert "seen_categories does not read" in message
+    message = refused(
+        root, "eval.py", "--checkpoint", bundle[0], "--query", "female", "--split", "validation"
+    )
+    assert "--split would not count" in message
+
+
+def test_checkpoints_without_their_config_are_not_gone_on_with(root, trained, data, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    message = refused(root, "train.py", *train_arguments(tmp_path / "run", data))
+    assert "has checkpoints but no config.json" in message
+
+
 def test_another_protocol_and_a_typed_query(root, bundle, data, tmp_path):
     """One process is started for each, from the bundle alone."""
     folder, _ = bundle

@@ -70,8 +70,13 @@ def _line(content: bytes, position: int) -> int:
 
 
 def key(word: str) -> str:
-    """What two spellings of a word share: "Long-Sleeved " and "long_sleeved" are "long sleeved"."""
-    lower = unicodedata.normalize("NFC", word).lower()
+    """What two spellings of a word share: "Long-Sleeved " and "long_sleeved" are "long sleeved".
+
+    The minus of a number stays: -1 is not 1.
+    """
+    lower = unicodedata.normalize("NFC", word).lower().strip()
+    if re.fullmatch(r"-[\d.]+", lower):
+        return lower
     return " ".join(part for part in _SEPARATORS.split(lower) if part)
 
 
