@@ -29,7 +29,7 @@ from jsreid_jax.errors import ModelError
 from jsreid_jax.models.discriminator import Discriminator
 from jsreid_jax.models.joint_embedder import JointEmbedder
 from jsreid_jax.train_state import Game
-from jsreid_jax.train_step import LOSS_NAMES, StepOptions
+from jsreid_jax.train_step import LOSS_NAMES, StepOptions, first_steps
 from jsreid_jax.types import PyTree, Schedule
 
 # An ml_collections.ConfigDict; its declared field types, a union of everything, say less than Any.
@@ -257,6 +257,11 @@ def create_options(
         )
         for name in LOSS_NAMES
     }
+    starts = {
+        name: steps(config.losses[name].start_epoch)
+        for name in LOSS_NAMES
+        if config.losses[name].weight > 0
+    }
     image_rate = learning_rate(optimizer.image_learning_rate)
     needs_categories = config.losses.arc_face.weight + config.losses.semantic_margin.weight > 0
     return StepOptions(
@@ -275,6 +280,10 @@ def create_options(
         arc_margin=config.losses.arc_margin,
         categories=np.asarray(train_set.categories, np.float32) if needs_categories else None,
         map_weights=losses.balanced_weights(train_set.attributes),
+        # Sgd has no moments.
+        first_steps=first_steps(starts, generator=config.losses.generator)
+        if optimizer.name == "adam"
+        else {},
         average_decay=config.train.average_decay,
         micro_batches=config.train.micro_batches,
         seed=config.seed,

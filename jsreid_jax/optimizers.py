@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jsreid_jax.types import Player, PyTree, Schedule
+from jsreid_jax.types import Array, Player, PyTree, Schedule
 
 NAMES = ("adam", "sgd")
+# Adam's.
+_B1, _B2 = 0.9, 0.999
 SCHEDULES = ("cosine", "drops", "constant")
 # By name: what a learning rate is multiplied by where the batch is so many times as large.
 _FACTORS = {"none": lambda ratio: 1.0, "linear": float, "sqrt": math.sqrt}
@@ -79,6 +81,23 @@ def resting(rate: Schedule, steps: int) -> Schedule:
     return lambda step: jnp.where(step < steps, 0.0, rate(step))
 
 
+def late_correction(step: Array, first_step: int) -> Array:
+    """What Adam's update is multiplied by where gradients begin at first_step, not at step 0.
+
+    Adam divides its moments by what they still lack at its count of updates. Moments that have
+    rested lack it although the count is high: without this a part that a later stage begins to
+    teach would run several times as fast as a part that begins with the run (ours).
+    """
+
+    def lack(decay: float, count: Array) -> Array:
+        return 1.0 - decay ** count.astype(jnp.float32)
+
+    updates, own = step + 1, jnp.maximum(step - first_step + 1, 1)
+    factor = lack(_B1, updates) / lack(_B1, own)
+    factor *= jnp.sqrt(lack(_B2, own) / lack(_B2, updates))
+    return jnp.where(step < first_step, 1.0, factor)
+
+
 def create_optimizer(
     name: str, *, weight_decay: float = 0.0, clip_norm: float = 0.0
 ) -> optax.GradientTransformation:
@@ -93,7 +112,7 @@ def create_optimizer(
     if name not in NAMES:
         raise ValueError(f"optimizer is {name!r}, expected one of {', '.join(NAMES)}")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
-    parts.append(optax.scale_by_adam() if name == "adam" else optax.identity())
+    parts.append(optax.scale_by_adam(_B1, _B2) if name == "adam" else optax.identity())
     if weight_decay > 0:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
     return optax.chain(*parts)

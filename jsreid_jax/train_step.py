@@ -7,7 +7,7 @@ through the same pass. Written against an axis name only; `parallel.py` gives it
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import optax
 from jsreid_jax import losses
 from jsreid_jax.models.joint_embedder import Draw
 from jsreid_jax.models.synthesiser import NOISE_WIDTH, draw_from_prior
-from jsreid_jax.optimizers import descend
+from jsreid_jax.optimizers import descend, late_correction
 from jsreid_jax.train_state import Game
 from jsreid_jax.types import (
     Array,
@@ -67,6 +67,7 @@ class StepOptions:
     arc_scale, arc_margin: of the ArcFace loss.
     categories: (K, A) training descriptions; None where no loss asks for them.
     map_weights: (2, A) of attributes, from `losses.balanced_weights`, for what maps learn from.
+    first_steps: from `first_steps`; parts that are not named are taught from the start.
     average_decay: of the exponential moving average of the embedder's parameters.
     micro_batches: parts of a device's batch whose activations are in memory one after the other.
     seed: of what the synthesiser is asked for.
@@ -88,6 +89,7 @@ class StepOptions:
     arc_margin: float = 0.2
     categories: np.ndarray | None = None
     map_weights: np.ndarray | None = None
+    first_steps: Mapping[str, int] = field(default_factory=dict)
     average_decay: float = 0.0
     micro_batches: int = 1
     seed: int = 0
@@ -335,17 +337,57 @@ def draw_people(
     )
 
 
+_OF_DESCRIPTIONS = (
+    *("attribute_concept", "adversary", "consistency", "contrastive", "description_head"),
+    *("arc_face", "semantic_margin", "cycle"),
+)
+# By part of the embedder that may rest at first: the losses that teach it. (The image stream learns
+# from any. Tokens ask for attention too.)
+_TAUGHT_BY = {
+    "attribute_stream/mlp": _OF_DESCRIPTIONS,
+    "attribute_stream/tokens": (*_OF_DESCRIPTIONS, "group_prediction", "conditioned"),
+    "attribute_stream/token_norm": (*_OF_DESCRIPTIONS, "group_prediction", "conditioned"),
+    "attribute_head": ("attribute_head", "description_head", "cycle"),
+    "concept_classifier": ("image_concept", "attribute_concept"),
+    "conditioned_attention": ("conditioned",),
+    "synthesiser": ("synthesis", "cycle"),
+}
+
+
+def first_steps(starts: Mapping[str, int], *, generator: str) -> dict[str, int]:
+    """The first step that teaches a part of the embedder, for those that rest until then.
+
+    starts: of the losses that have a weight, by name. generator: as in `StepOptions`.
+    """
+    if generator == "images":
+        starts = {name: start for name, start in starts.items() if name != "adversary"}
+    firsts = {
+        part: min((starts[name] for name in teachers if name in starts), default=0)
+        for part, teachers in _TAUGHT_BY.items()
+    }
+    return {part: first for part, first in firsts.items() if first > 0}
+
+
 def learning_rates(state: TrainState, options: StepOptions) -> PyTree:
     """The rate of every part of the embedder: a prefix of its parameters."""
     backbone, image, attribute = (
         rate(state.step)
         for rate in (options.backbone_rate, options.image_rate, options.attribute_rate)
     )
-    return {
-        part: {name: backbone if name == "backbone" else image for name in below}
-        if part == "image_stream"
-        else attribute
-        for part, below in state.embedder.params.items()
+
+    def of_part(name: str) -> Array:
+        if name not in options.first_steps:
+            return attribute
+        return attribute * late_correction(state.step, options.first_steps[name])
+
+    params = state.embedder.params
+    return {part: of_part(part) for part in params} | {
+        "image_stream": {
+            name: backbone if name == "backbone" else image for name in params["image_stream"]
+        },
+        "attribute_stream": {
+            name: of_part(f"attribute_stream/{name}") for name in params["attribute_stream"]
+        },
     }
 
 

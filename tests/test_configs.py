@@ -3,6 +3,7 @@ import importlib
 import json
 import math
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -322,6 +323,24 @@ def test_fields_that_do_not_fit_together_are_named(fields, sentence):
         config.update_from_flattened_dict(fields)
     with pytest.raises(ModelError, match=sentence):
         config_check.check_config(config)
+
+
+def test_parts_that_a_later_stage_teaches_are_known_to_rest(monkeypatch):
+    monkeypatch.setattr(losses, "balanced_weights", lambda attributes: None)
+    config: Any = market1501.get_config()
+    train_set: Any = SimpleNamespace(attributes=None)
+
+    def found():
+        return experiment.create_options(
+            config, train_set, steps_per_epoch=10, num_train_steps=3000
+        ).first_steps
+
+    rest = {"attribute_stream/mlp": 1000, "attribute_head": 1000}
+    assert found() == rest
+    config.optimizer.name = "sgd"
+    assert found() == {}
+    config = rendered_market.get_config()
+    assert found() == {}
 
 
 def test_a_study_is_no_config_of_a_run():

@@ -68,6 +68,26 @@ def test_every_part_descends_at_its_own_rate():
     np.testing.assert_allclose(moved["attribute_stream"]["b"], 0.5, rtol=1e-6)
 
 
+def test_a_part_that_has_rested_begins_as_with_the_run():
+    """Two hundred updates without gradient, then the way of an Adam that begins there."""
+    rng = np.random.default_rng(0)
+    adam = optimizers.create_optimizer("adam")
+    late = Player(params=jnp.zeros(3), opt_state=adam.init(jnp.zeros(3)))
+    for step in range(200):
+        rate = 0.01 * optimizers.late_correction(jnp.asarray(step), 200)
+        late = optimizers.descend(adam, late, jnp.zeros(3), rate)
+    fresh = Player(params=jnp.zeros(3), opt_state=adam.init(jnp.zeros(3)))
+    uncorrected = late
+    for step in range(200, 260):
+        gradient = jnp.asarray(rng.normal(size=3) + 0.3, jnp.float32)
+        rate = 0.01 * optimizers.late_correction(jnp.asarray(step), 200)
+        late = optimizers.descend(adam, late, gradient, rate)
+        fresh = optimizers.descend(adam, fresh, gradient, 0.01)
+        uncorrected = optimizers.descend(adam, uncorrected, gradient, 0.01)
+        np.testing.assert_allclose(late.params, fresh.params, rtol=2e-4)
+    assert (np.abs(uncorrected.params) > 2 * np.abs(fresh.params)).all()
+
+
 def test_adam_with_decay_is_adamw():
     rng = np.random.default_rng(0)
     params = {"kernel": jnp.array(rng.normal(size=(3, 2))), "bias": jnp.ones(2)}

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from games import (
@@ -15,7 +16,15 @@ from games import (
 
 from jsreid_jax import losses, parallel
 from jsreid_jax.checkpoints import Checkpoints
-from jsreid_jax.train_step import embed, embedder_losses, train_step, update_discriminator
+from jsreid_jax.optimizers import late_correction
+from jsreid_jax.train_step import (
+    embed,
+    embedder_losses,
+    first_steps,
+    learning_rates,
+    train_step,
+    update_discriminator,
+)
 
 
 def make_step(game, options, devices: int):
@@ -140,6 +149,25 @@ def test_the_discriminator_learns_from_its_own_loss_alone(lone):
     assert trees_equal(everything.discriminator, nothing.discriminator)
     assert trees_equal(everything.discriminator, reversed_.discriminator)
     assert not trees_equal(everything.embedder.params, nothing.embedder.params)
+
+
+def test_parts_are_corrected_from_the_first_loss_that_teaches_them(synthesising):
+    _, state, _ = synthesising
+    starts = {
+        **{"image_concept": 0, "group_prediction": 0, "attribute_concept": 50, "adversary": 20},
+        **{"synthesis": 30, "cycle": 40},
+    }
+    firsts = first_steps(starts, generator="attributes")
+    assert firsts == {"attribute_stream/mlp": 20, "attribute_head": 40, "synthesiser": 30}
+    assert first_steps(starts, generator="images")["attribute_stream/mlp"] == 40
+    options = make_options(axis_name=None, first_steps=firsts)
+    rates = learning_rates(state.replace(step=jnp.asarray(60)), options)
+    assert float(rates["attribute_stream"]["mlp"]) == pytest.approx(
+        0.02 * float(late_correction(jnp.asarray(60), 20))
+    )
+    assert float(rates["attribute_stream"]["tokens"]) == pytest.approx(0.02)
+    assert set(rates) == set(state.embedder.params)
+    assert float(rates["synthesiser"]) < float(rates["concept_classifier"]) == pytest.approx(0.02)
 
 
 def test_learning_rates_follow_the_step(lone):
