@@ -119,9 +119,12 @@ def paired_difference(
     mean = float(difference.mean())
     sums, counts = difference, np.ones(difference.shape[1], int)
     if descriptions is not None:
-        asked, place = np.unique(np.asarray(descriptions)[is_valid], return_inverse=True)
+        # Numbered as they come.
+        number: dict[str, int] = {}
+        asked = np.asarray(descriptions)[is_valid].tolist()
+        place = [number.setdefault(text, len(number)) for text in asked]
         counts = np.bincount(place)
-        sums = difference @ np.eye(len(asked))[place]
+        sums = difference @ np.eye(len(number))[place]
     num_seeds, num_asked = sums.shape
     if num_asked < 2:
         return mean, np.nan, np.nan

@@ -162,9 +162,8 @@ def test_queries_that_ask_the_same_are_one_piece_of_evidence():
     assert comparison.paired_difference(*often, descriptions=asked) == pytest.approx(once)
     alone = comparison.paired_difference(*often)
     assert alone[2] - alone[1] < once[2] - once[1]
-    assert comparison.paired_difference(
-        values, reference, descriptions=asked[::4]
-    ) == pytest.approx(once)
+    for texts in (asked[::4], asked[::-4]):
+        assert comparison.paired_difference(values, reference, descriptions=texts) == once
     assert np.isnan(comparison.paired_difference(*often, descriptions=["a"] * 160)[1:]).all()
 
 
