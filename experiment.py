@@ -279,6 +279,7 @@ def create_options(
         arc_scale=config.losses.arc_scale,
         arc_margin=config.losses.arc_margin,
         categories=np.asarray(train_set.categories, np.float32) if needs_categories else None,
+        all_known=bool(np.all(train_set.attributes != 0)),
         map_weights=losses.balanced_weights(train_set.attributes),
         # Sgd has no moments.
         first_steps=first_steps(starts, generator=config.losses.generator)

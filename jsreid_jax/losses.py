@@ -3,6 +3,7 @@
 Every loss is the mean over the rows it is given, in float32 whatever the networks compute in.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -128,6 +129,7 @@ def contrastive_loss(
     description: Array,
     log_temperature: Array,
     *,
+    all_known: bool = False,
     axis_name: str | None = None,
 ) -> Array:
     """Symmetric supervised InfoNCE between images and descriptions (loss 5 [paper's summary]).
@@ -144,6 +146,7 @@ def contrastive_loss(
         attributes: (B, A), +1, -1, 0 unknown.
         description: (B, A), the same of what is said.
         log_temperature: ().
+        all_known: whether no attribute of any image is unknown, so that no pair needs leaving out.
         axis_name: device axis, or None on one device.
     """
 
@@ -153,28 +156,33 @@ def contrastive_loss(
     of_image = [pairs.T for pairs in true_or_open(gather(description), attributes)]
     of_description = true_or_open(description, gather(attributes))
     scale = jnp.exp(-log_temperature)
+    info_nce = functools.partial(_info_nce, all_known=all_known)
     return 0.5 * (
-        _info_nce(image @ gather(attribute).T * scale, *of_image)
-        + _info_nce(attribute @ gather(image).T * scale, *of_description)
+        info_nce(image @ gather(attribute).T * scale, *of_image)
+        + info_nce(attribute @ gather(image).T * scale, *of_description)
     )
 
 
-def pair_loss(scores: Array, attributes: Array, description: Array) -> Array:
+def pair_loss(
+    scores: Array, attributes: Array, description: Array, *, all_known: bool = False
+) -> Array:
     """The same InfoNCE on scores (B, B) of every description (row) with every image of the device.
 
     For attention that is conditioned on the description (ours). attributes, description: (B, A).
     """
     is_true, is_open = true_or_open(description, attributes)
-    return 0.5 * (_info_nce(scores, is_true, is_open) + _info_nce(scores.T, is_true.T, is_open.T))
+    info_nce = functools.partial(_info_nce, all_known=all_known)
+    return 0.5 * (info_nce(scores, is_true, is_open) + info_nce(scores.T, is_true.T, is_open.T))
 
 
-def _info_nce(logits: Array, positives: Array, is_open: Array) -> Array:
+def _info_nce(logits: Array, positives: Array, is_open: Array, *, all_known: bool) -> Array:
     """Cross-entropy of rows (B, B') with the even distribution over their positives (0 or 1).
 
     is_open: (B, B') bool, pairs that are neither positives nor negatives.
     """
     positives = positives / positives.sum(axis=1, keepdims=True)
-    logits = jnp.where(is_open, _NOWHERE, logits)
+    if not all_known:
+        logits = jnp.where(is_open, _NOWHERE, logits)
     return -(positives * jax.nn.log_softmax(logits, axis=1)).sum(axis=1).mean()
 
 

@@ -66,6 +66,7 @@ class StepOptions:
     learn_temperature: whether the contrastive loss moves its temperature.
     arc_scale, arc_margin: of the ArcFace loss.
     categories: (K, A) training descriptions; None where no loss asks for them.
+    all_known: whether no attribute of any training image is unknown.
     map_weights: (2, A) of attributes, from `losses.balanced_weights`, for what maps learn from.
     first_steps: from `first_steps`; parts that are not named are taught from the start.
     average_decay: of the exponential moving average of the embedder's parameters.
@@ -88,6 +89,7 @@ class StepOptions:
     arc_scale: float = 12.0
     arc_margin: float = 0.2
     categories: np.ndarray | None = None
+    all_known: bool = False
     map_weights: np.ndarray | None = None
     first_steps: Mapping[str, int] = field(default_factory=dict)
     average_decay: float = 0.0
@@ -237,7 +239,12 @@ def embedder_losses(
             embeddings.group_weights,
         )
     if embeddings.pair_scores is not None:
-        conditioned = losses.pair_loss(embeddings.pair_scores, batch.attributes, batch.description)
+        conditioned = losses.pair_loss(
+            embeddings.pair_scores,
+            batch.attributes,
+            batch.description,
+            all_known=options.all_known,
+        )
     if embeddings.synthesis is not None:
         synthesis, cycle = synthesis_losses(game, embeddings.synthesis, batch, discriminator_params)
     return {
@@ -259,6 +266,7 @@ def embedder_losses(
             batch.attributes,
             batch.description,
             log_temperature,
+            all_known=options.all_known,
             axis_name=options.axis_name,
         ),
         "group_prediction": group_prediction,

@@ -107,8 +107,14 @@ def variables_of(state):
 def test_a_bundle_gives_back_variables_and_description(tmp_path, state):
     variables = variables_of(shifted(state, 3))
     export.write_bundle(tmp_path / "bundle", variables, {"step": 5})
-    assert json.loads((tmp_path / "bundle" / "config.json").read_text()) == {"step": 5}
-    restored = export.read_variables(tmp_path / "bundle", variables_of(state))
+    described = json.loads((tmp_path / "bundle" / "config.json").read_text())
+    checksum = described.pop("variables_checksum")
+    assert described == {"step": 5}
+    restored = export.read_variables(tmp_path / "bundle", variables_of(state), checksum=checksum)
+    # Bundles of older versions have none.
+    export.read_variables(tmp_path / "bundle", variables_of(state), checksum=None)
+    with pytest.raises(ModelError, match=r"are not those that config\.json was"):
+        export.read_variables(tmp_path / "bundle", variables_of(state), checksum="of another")
     for a, b in zip(jax.tree.leaves(variables), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(a, b)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
@@ -124,7 +130,7 @@ def test_a_bundle_never_overwrites(tmp_path, state):
 
 def test_a_bundle_that_is_none_is_refused(tmp_path, state):
     with pytest.raises(ModelError, match="variables: not found"):
-        export.read_variables(tmp_path, variables_of(state))
+        export.read_variables(tmp_path, variables_of(state), checksum=None)
 
 
 def test_a_full_disk_leaves_no_half_written_bundle(tmp_path, state, monkeypatch):

@@ -127,6 +127,13 @@ def test_open_pairs_neither_attract_nor_repel():
             expected -= (row - np.log(np.exp(row[known]).sum()))[positive].mean()
     found = losses.contrastive_loss(image, attribute, attributes, attributes, np.log(0.3))
     assert float(found) == pytest.approx(expected / 6, abs=1e-5)
+    # Where all is known, not looking for open pairs changes nothing.
+    known = CATEGORIES[:3]
+    one, other = (
+        losses.contrastive_loss(image, attribute, known, known, np.log(0.3), all_known=all_known)
+        for all_known in (True, False)
+    )
+    assert float(one) == pytest.approx(float(other), abs=1e-6) != pytest.approx(float(found))
     assert float(losses.pair_loss(scores, attributes, attributes)) == pytest.approx(
         expected / 6, abs=1e-5
     )
