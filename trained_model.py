@@ -36,6 +36,10 @@ class Model:
     description: dict[str, Any]
 
 
+# Checkpoints of a run that goes on while it is evaluated may be gone before they are read.
+_ATTEMPTS = 5
+
+
 def load_run(workdir: Path, which: str) -> Model:
     """The best or last checkpoint of a run; without any validation the best is the last."""
     folder = workdir / "checkpoints"
@@ -46,11 +50,24 @@ def load_run(workdir: Path, which: str) -> Model:
     file = workdir / "config.json"
     config = experiment.stored_config(experiment.read_json(file), source=file)
     experiment.set_up_devices(config, trains=False)
-    checkpoints = Checkpoints(folder, read_only=True)
-    step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
-    step = checkpoints.latest_step() if step is None else step
-    if step is None:
-        raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
+    for attempt in range(_ATTEMPTS):
+        checkpoints = Checkpoints(folder, read_only=True)
+        step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
+        step = checkpoints.latest_step() if step is None else step
+        if step is None:
+            raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
+        try:
+            return _restore(checkpoints, step, config, which)
+        except ModelError:
+            # Training that goes on may have put a newer one in its place.
+            if attempt == _ATTEMPTS - 1 or (folder / str(step) / "state").exists():
+                raise
+        finally:
+            checkpoints.close()
+    raise AssertionError("unreachable")
+
+
+def _restore(checkpoints: Checkpoints, step: int, config: Config, which: str) -> Model:
     description = {
         "config": experiment.as_json(config),
         "step": step,
@@ -58,7 +75,6 @@ def load_run(workdir: Path, which: str) -> Model:
     } | checkpoints.restore_meta(step)
     schema, embedder, state = _prepare(description, config)
     state = checkpoints.restore_state(step, state)
-    checkpoints.close()
     return Model(embedder, state.variables, config, schema, description)
 
 

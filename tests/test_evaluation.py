@@ -13,6 +13,7 @@ import trained_model
 from configs import default
 from input_pipeline import device_batches, pipeline
 from jsreid_jax import evaluation, parallel
+from jsreid_jax.errors import ModelError
 from jsreid_jax.protocols import Candidates, Task, create_task
 from trained_model import Model, choose_weights
 
@@ -74,6 +75,37 @@ def test_the_weight_of_conditioned_attention_is_chosen_on_validation(monkeypatch
     fresh = Model(nothing, nothing, config, nothing, {})
     choose_weights(fresh)
     assert fresh.description["rerank_weight"] == 0.01
+
+
+def test_a_checkpoint_that_training_replaces_is_chosen_anew(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints" / "3" / "state").mkdir(parents=True)
+    there = [1, 2]
+
+    class FakeCheckpoints:
+        def __init__(self, folder, read_only):
+            self.step = there.pop(0)
+
+        def best_step(self):
+            return self.step
+
+        def close(self):
+            pass
+
+    def restore(checkpoints, step, config, which):
+        if step != 2:
+            raise ModelError(f"{step} does not read")
+        return step
+
+    monkeypatch.setattr(trained_model, "Checkpoints", FakeCheckpoints)
+    monkeypatch.setattr(trained_model, "_restore", restore)
+    for name in ("read_json", "stored_config", "set_up_devices"):
+        monkeypatch.setattr(experiment, name, lambda *args, **kwargs: None)
+    assert trained_model.load_run(tmp_path, "best") == 2
+    # One that is there but damaged, and one that is always gone.
+    for steps, sentence in (([3, 2], "3 does not read"), ([1] * 9, "1 does not read")):
+        there[:] = steps
+        with pytest.raises(ModelError, match=sentence):
+            trained_model.load_run(tmp_path, "best")
 
 
 def test_padding_never_reaches_the_ranking():
