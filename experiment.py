@@ -503,13 +503,16 @@ def write_bytes(file: Path, content: bytes) -> None:
 
 
 def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
-    """A config from its JSON; fields newer than it mean what was computed before they existed.
+    """A config from its JSON; fields newer than it have the values of default.py.
+
+    These mean what was computed before they existed, but for losses.description_head (before it,
+    half of losses.attribute_head was of descriptions) and model.attention_stage (was 1).
 
     Raises:
         ModelError: a field that no config has, or of another type.
     """
     config: Config = default.get_config()
-    # Attention began anywhere; all other fields began with what had been computed until then.
+    # Attention began anywhere.
     config.model.place_prior = 0.0
     try:
         config.lock().update(fields)

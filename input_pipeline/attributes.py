@@ -413,6 +413,11 @@ class Schema:
         negated = False
         for position, chunk in enumerate(chunks):
             if chunk in _NEGATIONS:
+                if negated:
+                    raise DataError(
+                        f"{short(' '.join(chunks))!r} denies twice: say what the person has, or "
+                        "deny it once"
+                    )
                 negated = True
                 continue
             meanings = self._meanings(chunks, position)

@@ -241,6 +241,12 @@ def test_none_and_one_of_several_contradict_each_other():
         schema.parse("no carried, bag")
 
 
+@pytest.mark.parametrize("text", ["not without backpack", "not not male", "no no hat"])
+def test_a_denial_of_a_denial_is_refused(text):
+    with pytest.raises(DataError, match="denies twice"):
+        MARKET_SCHEMA.parse(text)
+
+
 def test_long_texts_are_cut_in_sentences():
     with pytest.raises(DataError) as error:
         MARKET_SCHEMA.parse("x" * 20_000)
