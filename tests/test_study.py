@@ -298,6 +298,7 @@ def test_every_member_is_searched_equally_often_within_its_space(tmp_path, membe
     # Never the data that the tables are of, whatever else is set.
     config: Any = study_tuning.get_config(member)
     config.overrides = ("train.num_epochs=8",)
+    config.runs = config.runs[:2]
     runs = plan(config, tmp_path)
     assert all(run.config.data.render.seed == 7 for run in runs)
     default: Any = command_line.load_config(f"configs/{member}.py", ())

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import experiment
 import train
+import trained_model
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.whole_folder import only_writer
 from jsreid_jax.checkpoints import write_checksums
@@ -210,35 +213,49 @@ def test_a_bundle_evaluates_to_the_same_numbers(root, trained, bundle, tmp_path)
     assert of_bundle == of_run
 
 
-def test_a_damaged_bundle_or_one_of_other_variables_is_refused(root, bundle, tmp_path):
-    shutil.copytree(bundle[0], tmp_path / "damaged")
-    files = [file for file in (tmp_path / "damaged" / "variables").rglob("*") if file.is_file()]
+def test_a_damaged_bundle_or_one_of_other_variables_is_refused(bundle, tmp_path, monkeypatch):
+    """In this process, whose devices are made already."""
+    monkeypatch.setattr(experiment, "set_up_devices", lambda *args, **kwargs: None)
+    folder = tmp_path / "damaged"
+    shutil.copytree(bundle[0], folder)
+    files = [file for file in (folder / "variables").rglob("*") if file.is_file()]
     largest = max(files, key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 0x20
     largest.write_bytes(content)
-    message = refused(root, "eval.py", "--checkpoint", tmp_path / "damaged", "--query", "female")
-    assert "this bundle is damaged" in message and largest.name in message
-    shutil.copytree(bundle[0], tmp_path / "other")
-    file = tmp_path / "other" / "config.json"
+    with pytest.raises(ModelError, match=rf"this bundle is damaged \(.*{largest.name}"):
+        trained_model.load_bundle(folder)
+    content[len(content) // 2] ^= 0x20
+    largest.write_bytes(content)
+    trained_model.load_bundle(folder)
+    file = folder / "config.json"
     described = json.loads(file.read_text())
-    file.write_text(json.dumps(described | {"variables_checksum": "0"}))
-    message = refused(root, "eval.py", "--checkpoint", tmp_path / "other", "--query", "female")
-    assert "are not those that config.json was written with" in message
-    file.write_text(json.dumps(described | {"seen_categories": ["+-"]}))
-    message = refused(root, "eval.py", "--checkpoint", tmp_path / "other", "--query", "female")
-    assert "seen_categories does not read" in message
+    for change, sentence in (
+        ({"variables_checksum": "0"}, "are not those that config.json was written with"),
+        ({"seen_categories": ["+-"]}, "seen_categories does not read"),
+        ({"seen_categories": "abc"}, "seen_categories does not read"),
+    ):
+        file.write_text(json.dumps(described | change))
+        with pytest.raises(ModelError, match=sentence):
+            trained_model.load_bundle(folder)
+
+
+def test_a_flag_that_would_not_count_is_refused(root, bundle):
     message = refused(
         root, "eval.py", "--checkpoint", bundle[0], "--query", "female", "--split", "validation"
     )
     assert "--split would not count" in message
 
 
-def test_checkpoints_without_their_config_are_not_gone_on_with(root, trained, data, tmp_path):
+def test_checkpoints_without_their_config_are_not_gone_on_with(trained, tmp_path):
+    config: Any = experiment.stored_config(
+        experiment.read_json(trained / "config.json"), source=trained
+    )
     shutil.copytree(trained, tmp_path / "run")
+    experiment.check_workdir(config, tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
-    message = refused(root, "train.py", *train_arguments(tmp_path / "run", data))
-    assert "has checkpoints but no config.json" in message
+    with pytest.raises(ModelError, match=r"has checkpoints but no config\.json"):
+        experiment.check_workdir(config, tmp_path / "run")
 
 
 def test_another_protocol_and_a_typed_query(root, bundle, data, tmp_path):
