@@ -50,7 +50,9 @@ def load_run(workdir: Path, which: str) -> Model:
     file = workdir / "config.json"
     config = experiment.stored_config(experiment.read_json(file), source=file)
     experiment.set_up_devices(config, trains=False)
-    for attempt in range(_ATTEMPTS):
+    attempts = 0
+    while True:
+        attempts += 1
         checkpoints = Checkpoints(folder, read_only=True)
         step = checkpoints.best_step() if which == "best" else checkpoints.latest_step()
         step = checkpoints.latest_step() if step is None else step
@@ -60,11 +62,10 @@ def load_run(workdir: Path, which: str) -> Model:
             return _restore(checkpoints, step, config, which)
         except ModelError:
             # Training that goes on may have put a newer one in its place.
-            if attempt == _ATTEMPTS - 1 or (folder / str(step) / "state").exists():
+            if attempts == _ATTEMPTS or (folder / str(step) / "state").exists():
                 raise
         finally:
             checkpoints.close()
-    raise AssertionError("unreachable")
 
 
 def _restore(checkpoints: Checkpoints, step: int, config: Config, which: str) -> Model:

@@ -871,7 +871,8 @@ def _by_description(
     if asked is None:
         return values, np.ones(values.shape[1])
     asked = asked if rows is None else asked[rows]
-    is_valid = ~np.isnan(per_query["rank1"] if rows is None else per_query["rank1"][rows])
+    is_valid = ~np.isnan(per_query[next(iter(MEANS))])
+    is_valid = is_valid if rows is None else is_valid[rows]
     _, description = np.unique(asked[is_valid], return_inverse=True)
     sums = [np.bincount(description, weights=row) for row in values]
     return np.stack(sums), np.bincount(description).astype(float)
