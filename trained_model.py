@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
@@ -27,6 +29,7 @@ class Model:
     """A trained embedder and what its checkpoint says of it.
 
     description: JSON dict: config, schema, num_categories, step, which (best or last).
+    state: shapes of the run's other checkpoints; None of a bundle, which has one.
     """
 
     embedder: JointEmbedder
@@ -34,6 +37,7 @@ class Model:
     config: Config
     schema: Schema
     description: dict[str, Any]
+    state: TrainState | None = None
 
 
 # Checkpoints of a run that goes on while it is evaluated may be gone before they are read.
@@ -74,9 +78,10 @@ def _restore(checkpoints: Checkpoints, step: int, config: Config, which: str) ->
         "step": step,
         "which": which,
     } | checkpoints.restore_meta(step)
-    schema, embedder, state = _prepare(description, config)
-    state = checkpoints.restore_state(step, state)
-    return Model(embedder, state.variables, config, schema, description)
+    schema, embedder, shapes = _prepare(description, config)
+    shapes = parallel.replicated_shapes(shapes, devices=jax.devices())
+    state = checkpoints.restore_state(step, shapes)
+    return Model(embedder, state.variables, config, schema, description, shapes)
 
 
 def before_adversary(workdir: Path, model: Model) -> tuple[int, PyTree] | None:
@@ -86,8 +91,8 @@ def before_adversary(workdir: Path, model: Model) -> tuple[int, PyTree] | None:
     try:
         if step is None or step >= model.description["step"] or not checkpoints.has_step(step):
             return None
-        _, _, state = _prepare(model.description, model.config)
-        return step, checkpoints.restore_state(step, state).variables
+        assert model.state is not None, "before_adversary() is asked of a run, not of a bundle"
+        return step, checkpoints.restore_state(step, model.state).variables
     finally:
         checkpoints.close()
 
@@ -110,7 +115,8 @@ def load_bundle(folder: Path) -> Model:
         )
     config = experiment.stored_config(description["config"], source=file)
     experiment.set_up_devices(config, trains=False)
-    schema, embedder, state = _prepare(description, config)
+    schema, embedder, shapes = _prepare(description, config)
+    shapes = parallel.replicated_shapes(shapes)
     try:
         seen = experiment.from_text(description["seen_categories"])
         if seen.shape[1:] != (schema.num_attributes,):
@@ -121,23 +127,24 @@ def load_bundle(folder: Path) -> Model:
             "characters + - ?, export the bundle again"
         ) from error
     checksum = description.get("variables_checksum")
-    variables = export.read_variables(folder, state.variables, checksum=checksum)
+    variables = export.read_variables(folder, shapes.variables, checksum=checksum)
     return Model(embedder, variables, config, schema, description)
 
 
 def _prepare(
     description: dict[str, Any], config: Config
 ) -> tuple[Schema, JointEmbedder, TrainState]:
-    """What a checkpoint needs: its schema, its network, and a fresh state to restore into."""
+    """What a checkpoint needs: its schema, its network, and the shapes of its arrays."""
     schema = Schema.from_dict(description["schema"])
     embedder = experiment.create_embedder(config, schema, description["num_categories"])
-    state = create_train_state(
+    create = functools.partial(
+        create_train_state,
         experiment.create_game(config, embedder),
         seed=config.seed,
         image_size=experiment.image_size(config),
         num_attributes=schema.num_attributes,
     )
-    return schema, embedder, parallel.replicate(state)
+    return schema, embedder, jax.eval_shape(create)
 
 
 def read_set(model: Model, *, split: str, data_dir: str | None) -> splits.RetrievalSet:

@@ -5,6 +5,7 @@ Shape letters: A attribute columns, R groups, N rows, K distinct categories. num
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,6 +41,8 @@ REGIONS = {
 
 _BREAKING_WORDS = ("and", "with", "wearing", "in", "carrying", "has")
 _SEPARATORS = re.compile(r"[\s\-_:=+/]+")
+# Of these, with "&", what may carry a denial on: "no hat and backpack".
+_JOINING = ("and", "&")
 _NEGATIONS = ("no", "without", "not", "never")
 _FILLERS = ("a", "an", "the", "person", "is", "of", "who", "who's", "clothes", "clothing", "body")
 
@@ -271,14 +274,22 @@ class Schema:
         "no umbrella" does.
 
         DataError: an unknown word (named, with the nearest known ones), a value said of the wrong
-        thing, two values of one group, or a description that says nothing.
+        thing, two values of one group, a denial that may or may not go on after "and", or a
+        description that says nothing.
         """
         found: dict[str, str] = {}
         mentioned: dict[tuple[str, str], int] = {}
         shown = short(text)
-        for fragment in self._fragment_breaks.split(text.lower()):
+        plain = _plain(text)
+        breaks = ["", *self._fragment_breaks.findall(plain)]
+        denied = ""
+        for break_, fragment in zip(breaks, self._fragment_breaks.split(plain), strict=True):
             words = self._chunks([word for word in _SEPARATORS.split(fragment) if word])
-            for group, value, code in self._read_fragment(words):
+            asserted = self._read_fragment(words)
+            if denied and break_ in _JOINING and asserted:
+                _refuse_unclear_denial(denied, words, asserted)
+            denied = " ".join(words) if any(word in _NEGATIONS for word in words) else ""
+            for group, value, code in asserted:
                 if group.multiple and value != ABSENT:
                     if mentioned.setdefault((group.name, value), code) != code:
                         raise DataError(
@@ -368,7 +379,7 @@ class Schema:
             else:
                 words |= {value: value for value in group.values}
             for word, value in words.items():
-                key = " ".join(_SEPARATORS.split(word.lower()))
+                key = " ".join(_SEPARATORS.split(_plain(word)))
                 lexicon.setdefault(key, []).append((group, value))
         return lexicon
 
@@ -378,7 +389,7 @@ class Schema:
         nouns: dict[str, list[Group]] = {}
         for group in self.groups:
             for word in dict.fromkeys((group.title, *group.nouns)):
-                nouns.setdefault(" ".join(_SEPARATORS.split(word)), []).append(group)
+                nouns.setdefault(" ".join(_SEPARATORS.split(_plain(word))), []).append(group)
         return nouns
 
     @cached_property
@@ -558,6 +569,26 @@ def _linked_categories(
     edges = (labels[is_known], num_categories + row.reshape(-1))
     graph = scipy.sparse.coo_matrix((np.ones(len(edges[0])), edges), (size, size))
     return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:num_categories]
+
+
+def _plain(text: str) -> str:
+    """Lower case, and one form of letters that Unicode can write in several ways."""
+    return unicodedata.normalize("NFC", text).lower()
+
+
+def _refuse_unclear_denial(
+    denied: str, words: Sequence[str], asserted: Sequence[tuple[Group, str, int]]
+) -> None:
+    """Raise DataError for "no hat and backpack", which may mean a backpack or none.
+
+    denied: what stands before the "and". words, asserted: what stands behind it.
+    """
+    if all(group.is_yes_no and value == "yes" for group, value, _ in asserted):
+        noun = " ".join(words)
+        raise DataError(
+            f"{short(f'{denied} and {noun}')!r} is not clear: say '{denied}, no {noun}' or "
+            f"'{denied}, {noun}'"
+        )
 
 
 def _other_value(group: Group, value: str) -> str:

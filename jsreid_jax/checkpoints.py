@@ -196,6 +196,9 @@ class Checkpoints:
     def restore_state(self, step: int, like: TrainState) -> TrainState:
         """The train state of a checkpoint, in the structure, shapes and placement of `like`.
 
+        like: a state as `parallel.replicate` places it, or `parallel.replicated_shapes` of one, on
+        the devices of all hosts.
+
         Raises:
             ModelError: the checkpoint is of another model, or does not read.
         """

@@ -90,6 +90,7 @@ def _check_undamaged(folder: Path, checksum: str | None) -> None:
 def read_variables(folder: Path, like: PyTree, *, checksum: str | None) -> PyTree:
     """The variables of a bundle, in the structure, shapes and placement of `like`.
 
+    like: arrays, or `parallel.replicated_shapes` of them.
     checksum: "variables_checksum" of its config.json; None in older ones, which are not checked.
 
     Raises:

@@ -34,6 +34,17 @@ def replicate(tree: PyTree, *, devices: Devices | None = None) -> PyTree:
     return jax.device_put(tree, _sharding(PartitionSpec(), devices))
 
 
+def replicated_shapes(tree: PyTree, *, devices: Devices | None = None) -> PyTree:
+    """What `replicate` makes of a tree of arrays, or of their shapes, but nothing is placed.
+
+    For restoring: orbax puts the arrays where these say (default: all local devices).
+    """
+    sharding = _sharding(PartitionSpec(), devices)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
+
+
 def split_over_devices(tree: PyTree, *, devices: Devices | None = None) -> PyTree:
     """Place leaves (N, B / N, ...) with one row per device (default: all local)."""
     return jax.device_put(tree, _sharding(PartitionSpec(AXIS), devices))
@@ -101,9 +112,10 @@ def per_device(array: jax.Array) -> list[np.ndarray]:
 def as_global(tree: PyTree) -> PyTree:
     """A state as `replicate` places it, as arrays of the devices of all hosts: what is saved.
 
-    The same tree on one host.
+    The same tree on one host. Shapes from `replicated_shapes` already say where they belong.
     """
-    if jax.process_count() == 1:
+    leaves = jax.tree.leaves(tree)
+    if jax.process_count() == 1 or isinstance(leaves[0], jax.ShapeDtypeStruct):
         return tree
     mesh = Mesh(np.array(jax.devices()), (AXIS,))
     return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())

@@ -1,19 +1,29 @@
 """Ranked lists, curves, maps and points as pictures: what the numbers look like."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 # Colour and word of an image that fits its description, that does not, and of which its own label
 # does not tell. The word too, because not everybody sees the colours.
 MARKS = {True: ("#1a9850", "right"), False: ("#d73027", "wrong"), None: ("#808080", "unknown")}
+
+# Of ranked lists, in inches: a cell of one image with its place below, the largest image in it, a
+# line of text and, on average, a letter of a title.
+_CELL_WIDTH, _CELL_HEIGHT = 1.0, 2.2
+_IMAGE_WIDTH, _IMAGE_HEIGHT = 0.92, 1.84
+_LINE_HEIGHT, _LETTER_WIDTH = 0.15, 0.065
+_MARGIN = 0.1
 
 # Of curves that stand beside each other, in this order.
 _COLOURS = ("#333333", "#4575b4", "#d73027")
@@ -85,29 +95,46 @@ def draw_ranked_lists(file: Path, lists: Sequence[RankedList]) -> None:
     """Write a PNG with one row per description; it is whole at any moment."""
     columns = max(1, *(len(ranked.images) for ranked in lists))
     # A single short list still has room for its title.
-    figure = Figure(figsize=(max(1.0 * columns, 4) + 0.4, 2.35 * len(lists)), layout="constrained")
-    rows = figure.subfigures(len(lists), 1, squeeze=False)[:, 0]
-    for row, ranked in zip(rows, lists, strict=True):
-        title = f"{ranked.title} ({ranked.novelty})" if ranked.novelty else ranked.title
+    width = max(_CELL_WIDTH * columns, 4.0) + 2 * _MARGIN
+    titles = [_title_lines(ranked, width - 2 * _MARGIN) for ranked in lists]
+    heights = [_LINE_HEIGHT * len(title) + _CELL_HEIGHT for title in titles]
+    height = sum(heights) + _MARGIN
+    figure = Figure(figsize=(width, height))
+    # One for all images, measured in inches from the upper left: many axes take seconds.
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    tops = _MARGIN + np.cumsum([0.0, *heights[:-1]])
+    for top, title, ranked in zip(tops, titles, lists, strict=True):
         # A description may hold what matplotlib would take for a formula.
-        row.suptitle(
-            title, fontsize=8, x=0.01, horizontalalignment="left", wrap=True, parse_math=False
-        )
-        axes = row.subplots(1, columns, squeeze=False)[0]
-        for axis in axes:
-            axis.set_axis_off()
-        for rank, (axis, image) in enumerate(zip(axes, ranked.images, strict=False), 1):
-            colour, word = MARKS[image.right]
-            axis.set_axis_on()
-            axis.imshow(image.pixels)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.set_xlabel(f"{rank} {word}", fontsize=7, color=colour)
-            for spine in axis.spines.values():
-                spine.set(edgecolor=colour, linewidth=3)
+        axes.text(_MARGIN, top, "\n".join(title), fontsize=8, va="top", parse_math=False)
+        first = top + _LINE_HEIGHT * len(title)
+        for place, image in enumerate(ranked.images):
+            _draw_ranked_image(axes, _MARGIN + _CELL_WIDTH * place, first, place + 1, image)
+    axes.set(xlim=(0, width), ylim=(height, 0))
     partial = file.with_name(file.name + ".partial")
     figure.savefig(partial, dpi=110, format="png")
     partial.replace(file)
+
+
+def _title_lines(ranked: RankedList, width: float) -> list[str]:
+    """A list's title, broken to lines that fit into so many inches."""
+    title = f"{ranked.title} ({ranked.novelty})" if ranked.novelty else ranked.title
+    return textwrap.wrap(title, int(width / _LETTER_WIDTH))
+
+
+def _draw_ranked_image(axes: Axes, x: float, y: float, rank: int, image: RankedImage) -> None:
+    """An image in its frame, and below it what it is, in the cell with this upper left corner."""
+    colour, word = MARKS[image.right]
+    height, width = image.pixels.shape[:2]
+    scale = min(_IMAGE_WIDTH / width, _IMAGE_HEIGHT / height)
+    middle, bottom = x + 0.5 * _CELL_WIDTH, y + _IMAGE_HEIGHT
+    left, right = middle - 0.5 * scale * width, middle + 0.5 * scale * width
+    top = bottom - scale * height
+    axes.imshow(image.pixels, extent=(left, right, bottom, top), aspect="auto")
+    frame = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, linewidth=3)
+    axes.add_patch(frame)
+    below = bottom + 0.3 * _LINE_HEIGHT
+    axes.text(middle, below, f"{rank} {word}", fontsize=7, color=colour, ha="center", va="top")
 
 
 def curves_svg(

@@ -114,9 +114,17 @@ def discriminate_features(game: Game, params: PyTree, features: Array, descripti
     )
 
 
-def _accuracy(real: Array, made: Array, weights: Array | float = 1.0) -> Array:
-    """Share of right answers of a discriminator with these logits, both sides counted alike."""
-    return 0.5 * ((real > 0).mean() + (weights * (made <= 0)).mean())
+def _accuracy(
+    real: Array, made: Array, axis_name: str | None, weights: Array | None = None
+) -> Array:
+    """Share of right answers of a discriminator with these logits, both sides counted alike.
+
+    weights: (B,) of the made ones, whose mean may differ from batch to batch and is taken out.
+    """
+    weights = jnp.ones_like(made) if weights is None else weights
+    sums = (real > 0).mean(), (weights * (made <= 0)).mean(), weights.mean()
+    of_real, of_made, weight = _mean_over_devices(sums, axis_name)
+    return 0.5 * (of_real + of_made / jnp.maximum(weight, _SMALLEST_SHARE))
 
 
 def _is_whole(batch: Batch) -> Array:
@@ -165,7 +173,8 @@ def update_discriminator(
         judge = functools.partial(discriminate, game, params, label=batch.label)
         image_logits, attribute_logits = judge(embeddings.image), judge(embeddings.attribute)
         judged = _judged(batch, options)
-        accuracy = {"discriminator_accuracy": _accuracy(image_logits, attribute_logits, judged)}
+        found = _accuracy(image_logits, attribute_logits, options.axis_name, judged)
+        accuracy = {"discriminator_accuracy": found}
         loss = losses.discriminator_loss(
             image_logits, attribute_logits, smoothing=options.label_smoothing, weights=judged
         )
@@ -176,7 +185,8 @@ def update_discriminator(
             made = embeddings.synthesis
             judge_features = functools.partial(discriminate_features, game, params)
             real, seen = (judge_features(x, batch.description) for x in (made.real, made.seen))
-            accuracy["feature_discriminator_accuracy"] = _accuracy(real, seen)
+            found = _accuracy(real, seen, options.axis_name)
+            accuracy["feature_discriminator_accuracy"] = found
             loss = loss + losses.discriminator_loss(real, seen, smoothing=options.label_smoothing)
         return loss, accuracy
 
@@ -332,16 +342,22 @@ def update_embedder(
 def draw_people(
     batch: Batch, group_sizes: Sequence[int], step: Array, options: StepOptions
 ) -> Draw:
-    """What the synthesiser is asked for at a step; every device draws its own."""
-    key = jax.random.fold_in(jax.random.key(options.seed), step)
+    """What the synthesiser is asked for at a step; every device draws its own.
+
+    All in one draw: a CPU runs each as a loop of many small operations.
+    """
+    place = step
     if options.axis_name is not None:
-        key = jax.random.fold_in(key, jax.lax.axis_index(options.axis_name))
-    of_noise, of_prior, of_unseen = jax.random.split(key, 3)
-    shape = (len(batch.label), NOISE_WIDTH)
+        devices = jax.lax.axis_size(options.axis_name)
+        place = step * devices + jax.lax.axis_index(options.axis_name)
+    key = jax.random.fold_in(jax.random.key(options.seed), place)
+    widths = (NOISE_WIDTH, NOISE_WIDTH, len(group_sizes))
+    drawn = jax.random.normal(key, (len(batch.label), sum(widths)))
+    noise, unseen_noise, order = jnp.split(drawn, np.cumsum(widths)[:-1], axis=1)
     return Draw(
-        noise=jax.random.normal(of_noise, shape),
-        unseen_description=draw_from_prior(of_prior, batch.description, group_sizes),
-        unseen_noise=jax.random.normal(of_unseen, shape),
+        noise=noise,
+        unseen_description=draw_from_prior(order, batch.description, group_sizes),
+        unseen_noise=unseen_noise,
     )
 
 

@@ -86,6 +86,11 @@ def test_describe_then_parse_gives_the_vector_back():
         ("male, red upper, backpack", {"gender": "male", "upper_colour": "red", "backpack": "yes"}),
         ("  MALE ,no   hat", {"gender": "male", "hat": "no"}),
         ("without backpack", {"backpack": "no"}),
+        ("without a hat, and a backpack", {"hat": "no", "backpack": "yes"}),
+        ("no hat and with backpack", {"hat": "no", "backpack": "yes"}),
+        ("no hat and no backpack", {"hat": "no", "backpack": "no"}),
+        ("no hat and a red top", {"hat": "no", "upper_colour": "red"}),
+        ("hat and backpack", {"hat": "yes", "backpack": "yes"}),
         ("long hair", {"hair": "long"}),
         ("hair long", {"hair": "long"}),
         ("short sleeves", {"sleeve": "short"}),
@@ -125,6 +130,11 @@ def test_parse(text: str, expected: dict[str, str]):
         ("no adult", "several values of age"),
         ("no top", "no upper colour"),
         ("male, no", "'no' says nothing"),
+        (
+            "without hat and a backpack",
+            "not clear: say 'without hat, no backpack' or 'without hat, b",
+        ),
+        ("male, no hat & bag", "'no hat and bag' is not clear"),
         ("top", "'top' says nothing"),
         ("", "names no attribute"),
         (" , ", "names no attribute"),
@@ -360,3 +370,9 @@ def test_what_was_understood_is_said_back():
         "hair": "long",
         "upper_colour": "red",
     }
+
+
+def test_words_are_the_same_however_unicode_writes_them():
+    schema = Schema("s", (Group("coat", ("caf\u00e9", "noir"), nouns=("mante\u0301",)),))
+    for text in ("Cafe\u0301 mant\u00e9", "caf\u00e9 mante\u0301"):
+        np.testing.assert_array_equal(schema.parse(text), schema.encode({"coat": "caf\u00e9"}))

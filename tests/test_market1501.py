@@ -127,6 +127,17 @@ def test_damaged_records_are_made_again_or_named(data_dir):
             load_market1501(str(data_dir)).read("train")
 
 
+def test_a_folder_that_cannot_be_written_asks_for_another_place(data_dir, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    read_only = tmp_path / "read_only"
+    shutil.copytree(data_dir, read_only, ignore=shutil.ignore_patterns("prepared"))
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(DataError, match=r"read_only/prepared: .*--config\.data\.prepared_dir"):
+        load_market1501(str(read_only))
+
+
 def test_data_sets_share_a_prepared_dir(data_dir, tmp_path):
     other = Path(shutil.copytree(data_dir, tmp_path / "other"))
     shared = str(tmp_path / "shared")

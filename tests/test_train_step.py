@@ -263,6 +263,12 @@ def test_partial_descriptions_are_not_in_the_game(lone):
     last = moved.params["mlp"]["dense_1"]["bias"]
     np.testing.assert_allclose(last, 0.0, atol=1e-6)
     assert float(metrics["discriminator_accuracy"]) == pytest.approx(0.5)
+    # Whatever share of this batch is whole: an accuracy is one.
+    luckless = make_options(axis_name=None, description_dropout=0.75)
+    _, metrics = update_discriminator(
+        game, player, embeddings, batch, rate=1.0, active=np.array(True), options=luckless
+    )
+    assert float(metrics["discriminator_accuracy"]) == pytest.approx(0.5)
 
     def adversary(attribute):
         parts = embedder_losses(

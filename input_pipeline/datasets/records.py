@@ -196,7 +196,7 @@ def prepare(
     prepared_dir: where records are kept, by default `<data_dir>/prepared`. Records of an earlier
     content of the same folder are removed. skip_bad_images: leave out images that do not decode
     instead of stopping. DataError: what the reader says, a count that differs from what the set is
-    known to have, and images that do not decode.
+    known to have, images that do not decode, and a place for records that cannot be written.
     """
     options = options or ReaderOptions()
     listing = builder.read_folder(Path(data_dir), options)
@@ -206,15 +206,23 @@ def prepare(
     prefix = f"{listing.reader}-{_path_digest(listing.data_dir, options)}-"
     current = prefix + listing.fingerprint()
     prepared = root / (f"{current}-skip" if skip_bad_images else current)
-    with only_writer(prepared):
-        # Written last: without it something has been removed by hand.
-        if prepared.exists() and not (prepared / _PREPARED).is_file():
-            shutil.rmtree(prepared)
-        if not prepared.exists():
-            _prepare(builder, listing, options, prepared, skip_bad_images=skip_bad_images)
-        for other in root.iterdir():
-            if other.name.startswith(prefix) and not other.name.startswith(current):
-                shutil.rmtree(other)
+    try:
+        with only_writer(prepared):
+            # Written last: without it something has been removed by hand.
+            if prepared.exists() and not (prepared / _PREPARED).is_file():
+                shutil.rmtree(prepared)
+            if not prepared.exists():
+                _prepare(builder, listing, options, prepared, skip_bad_images=skip_bad_images)
+            for other in root.iterdir():
+                if other.name.startswith(prefix) and not other.name.startswith(current):
+                    shutil.rmtree(other)
+    except DataError as error:
+        if not prepared_dir and _says_not_permitted(error):
+            raise DataError(
+                f"{root}: records of the images are kept there, and it cannot be written; expected "
+                "a folder with permission: name one with --config.data.prepared_dir"
+            ) from error
+        raise
     skipped = json.loads((prepared / _PREPARED).read_text())["skipped"]
     return DataSet(listing, skipped, prepared)
 
@@ -255,6 +263,14 @@ def _prepare(
                 raise
             raise OSError(errno.ENOSPC, "No space left on device") from error
         (partial / _PREPARED).write_text(json.dumps({"skipped": bad}) + "\n")
+
+
+def _says_not_permitted(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _says_disk_full(error: BaseException | None) -> bool:

@@ -18,13 +18,14 @@ class Discriminator(nn.Module):
     conditioning "category" adds a projection term: the inner product of the embedding with a
     learned vector of its category, the paper's matching at the level of semantic IDs (form ours).
     judges_features: a second such MLP tells real image features from synthesised ones, given the
-    description [SAL].
+    description [SAL], with the widths feature_widths (ours).
     """
 
     num_categories: int
     conditioning: str = "none"
     judges_features: bool = False
     widths: Sequence[int] = (512, 256, 1)
+    feature_widths: Sequence[int] = (256, 128, 1)
     embedding_width: int = 128
 
     def setup(self):
@@ -38,7 +39,7 @@ class Discriminator(nn.Module):
         if self.conditioning == "category":
             self.category = nn.Embed(self.num_categories, self.embedding_width)
         if self.judges_features:
-            self.feature_mlp = Mlp(self.widths, use_batch_norm=False, activation=leaky_relu)
+            self.feature_mlp = Mlp(self.feature_widths, use_batch_norm=False, activation=leaky_relu)
 
     def __call__(self, embedding: Array, label: Array) -> Array:
         """Logits (B,) that the embeddings (B, D) of categories label (B,) are of images."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +19,7 @@ class Synthesiser(nn.Module):
     The features are those that the image stream projects. Widths are ours.
     """
 
-    widths: Sequence[int] = (256, 512)
+    widths: Sequence[int] = (128, 256)
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -34,12 +33,11 @@ class Synthesiser(nn.Module):
         return mlp(jnp.concatenate([description, noise], axis=-1), train=train)
 
 
-def draw_from_prior(key: Array, description: Array, group_sizes: Sequence[int]) -> Array:
+def draw_from_prior(order: Array, description: Array, group_sizes: Sequence[int]) -> Array:
     """Descriptions (B, A) whose groups come each from another row: a product of marginals.
 
     So the training set's own frequencies of every group are the prior (ours; [SAL] too samples from
-    the training prior).
+    the training prior). order: (B, R) random numbers; those of a group say which row comes where.
     """
-    draws = jax.random.uniform(key, (len(group_sizes), len(description)))
-    rows = jnp.argsort(draws, axis=1)[np.repeat(np.arange(len(group_sizes)), group_sizes)]
-    return jnp.take_along_axis(description, rows.T, axis=0)
+    rows = jnp.argsort(order, axis=0)[:, np.repeat(np.arange(len(group_sizes)), group_sizes)]
+    return jnp.take_along_axis(description, rows, axis=0)
