@@ -1,6 +1,7 @@
 """The whole way, as a user goes it: render, train, kill, resume, evaluate, export; and misuse."""
 
 import base64
+import functools
 import json
 import math
 import os
@@ -49,9 +50,28 @@ def run(root: Path, script: str, *arguments, exit_code: int = 0) -> str:
     return said
 
 
+@functools.cache
+def forking(root: Path, script: str) -> subprocess.Popen:
+    """tests/forking.py of a script; ends with the process of the tests, whose pipe it reads."""
+    return subprocess.Popen(
+        command("tests/forking.py", script),
+        cwd=root,
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
 def refused(root: Path, script: str, *arguments) -> str:
     """The one sentence with which a script refuses; no stack trace."""
-    said = run(root, script, *arguments, exit_code=2)
+    server = forking(root, script)
+    assert server.stdin is not None and server.stdout is not None
+    print(json.dumps([str(argument) for argument in arguments]), file=server.stdin, flush=True)
+    answer = json.loads(server.stdout.readline())
+    said = answer["said"]
+    assert answer["exit_code"] == 2, said[-4000:]
     assert "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, said
