@@ -71,6 +71,7 @@ def join_hosts() -> None:
             values.num_processes,
             values.process_id,
             timeout=values.coordinator_timeout,
+            give_up=_fail,
         )
     elif given:
         raise ModelError(

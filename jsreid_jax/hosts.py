@@ -6,6 +6,7 @@ All of it is a no-op, or trivially true, on one host.
 import hashlib
 import re
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from jsreid_jax.errors import ModelError
 HEARTBEAT_SECONDS = 30
 # How long hosts that have ended well wait for the others; only their clean-up may differ.
 SHUTDOWN_SECONDS = 60
+# How much longer JAX may wait than we do.
+_GRACE_SECONDS = 60
 # How often a coordinator that is not there yet is tried again.
 _RETRY_SECONDS = 0.5
 
@@ -38,6 +41,7 @@ def join(
     process_id: int | None,
     *,
     timeout: int,
+    give_up: Callable[[str], None],
 ) -> None:
     """Meet the other hosts; before anything asks JAX for its devices.
 
@@ -48,10 +52,12 @@ def join(
         num_processes: how many hosts there are.
         process_id: which one this is, from 0 on.
         timeout: seconds to wait for the coordinator, and for the others.
+        give_up: says a sentence and ends the process; called where the others do not come, which
+            JAX would end with a stack trace of its own.
 
     Raises:
-        ModelError: arguments that cannot be meant, a coordinator that does not answer, hosts that
-            do not come, or no cluster to ask.
+        ModelError: arguments that cannot be meant, a coordinator that does not answer, or no
+            cluster to ask.
     """
     if coordinator_address is not None and not re.fullmatch(r".+:\d{1,5}", coordinator_address):
         raise ModelError(
@@ -65,12 +71,20 @@ def join(
     if coordinator_address is not None and process_id:
         _wait_for_coordinator(coordinator_address, timeout)
     where = coordinator_address or "the coordinator that the cluster names"
+    apart = (
+        f"{where}: the hosts did not come together within {timeout} s; start the same command on "
+        f"all {num_processes or ''} hosts, with different --process_id, or give more "
+        "--coordinator_timeout"
+    )
+    patience = threading.Timer(timeout, give_up, [apart])
+    patience.daemon = True
+    patience.start()
     try:
         jax.distributed.initialize(
             coordinator_address,
             num_processes,
             process_id,
-            initialization_timeout=timeout,
+            initialization_timeout=timeout + _GRACE_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
         )
@@ -80,12 +94,9 @@ def join(
             "--coordinator_address, --num_processes and --process_id"
         ) from error
     except RuntimeError as error:
-        raise ModelError(
-            f"{where}: the hosts did not come together within {timeout} s "
-            f"({str(error).splitlines()[0][:200]}); start the same command on all "
-            f"{num_processes or ''} hosts, with different --process_id, or give more "
-            "--coordinator_timeout"
-        ) from error
+        raise ModelError(f"{apart} ({str(error).splitlines()[0][:200]})") from error
+    finally:
+        patience.cancel()
 
 
 def _wait_for_coordinator(address: str, timeout: int) -> None:

@@ -206,13 +206,18 @@ def test_hosts_that_were_told_different_things_all_refuse(root, data, tmp_path):
     lone = [train_arguments(workdir, data, "--distributed")]
     [sentence] = refused(root, tmp_path / "lone", lone)
     assert "Expected a cluster that JAX knows, or all of --coordinator_address" in sentence
+    address = free_address()
+    waits = ["--distributed", "--coordinator_address", address, "--num_processes", "2"]
+    waits += ["--process_id", "0", "--coordinator_timeout", "2"]
+    [sentence] = refused(root, tmp_path / "waits", [train_arguments(workdir, data, *waits)])
+    assert f"{address}: the hosts did not come together within 2 s; start the same" in sentence
     assert not workdir.exists()
 
 
 def test_a_coordinator_that_does_not_answer_is_named():
     address = free_address()
     with pytest.raises(ModelError, match=f"{address}: does not answer within 1 s"):
-        hosts.join(address, 2, 1, timeout=1)
+        hosts.join(address, 2, 1, timeout=1, give_up=pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +229,7 @@ def test_a_coordinator_that_does_not_answer_is_named():
 )
 def test_arguments_that_cannot_be_meant_are_named(arguments, sentence):
     with pytest.raises(ModelError, match=sentence):
-        hosts.join(*arguments, timeout=1)
+        hosts.join(*arguments, timeout=1, give_up=pytest.fail)
 
 
 def test_one_host_agrees_with_itself():
