@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import default
 from input_pipeline.datasets.listing import PETA_SPLITS
 from input_pipeline.datasets.load import BUILDERS
-from jsreid_jax import evaluation, losses, optimizers, protocols
+from jsreid_jax import evaluation, losses, optimizers, pretrained, protocols
 from jsreid_jax.errors import ModelError
 from jsreid_jax.models.backbones import BACKBONES, num_stages
 from jsreid_jax.models.discriminator import CONDITIONING
@@ -151,7 +151,12 @@ def check_config(config: Any) -> None:
 
 
 def _check_networks(model: Any) -> None:
-    """Stages and widths that fit."""
+    """Weights, stages and widths that fit."""
+    if model.pretrained and model.backbone not in pretrained.BACKBONES:
+        raise ModelError(
+            f"config.model.pretrained is {model.pretrained!r}, but there are no such files of "
+            f"config.model.backbone {model.backbone!r}: expected {', '.join(pretrained.BACKBONES)}"
+        )
     stages = num_stages(model.backbone)
     if model.attention_stage > stages:
         raise ModelError(

@@ -128,7 +128,9 @@ def _question(model: Model) -> str:
     if model.description["which"] == "last":
         parts.append("last")
     if _DATA_DIR.value:
-        parts += ["on", Path(_DATA_DIR.value).resolve().name]
+        folder = Path(_DATA_DIR.value).resolve()
+        # Folders of one name are told apart.
+        parts += ["on", folder.name, hashlib.sha256(str(folder).encode()).hexdigest()[:6]]
     return "_".join(parts)
 
 

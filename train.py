@@ -31,6 +31,7 @@ from input_pipeline.whole_folder import only_writer
 from jsreid_jax import evaluation, hosts, parallel
 from jsreid_jax.checkpoints import Checkpoints, pacing
 from jsreid_jax.errors import ModelError
+from jsreid_jax.pretrained import with_pretrained_backbone
 from jsreid_jax.train_state import create_train_state
 from jsreid_jax.train_step import train_step
 from jsreid_jax.types import Array, Batch, TrainState
@@ -138,6 +139,9 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         image_size=experiment.image_size(config),
         num_attributes=data.schema.num_attributes,
     )
+    if config.model.pretrained:
+        file = Path(config.model.pretrained)
+        state = with_pretrained_backbone(state, file, config.model.backbone)
     state = parallel.replicate(state)
 
     adversary_begins = experiment.adversary_begins(

@@ -64,8 +64,11 @@ def get_config(preset: str = "") -> ConfigDict:
     render.seed = 0
 
     config.model = model = ConfigDict()
-    # resnet50, resnet18, resnet_small (CPU default) or resnet_tiny (tests).
+    # resnet50, resnet18, mobilenet_v2, resnet_small (CPU default) or resnet_tiny (tests).
     model.backbone = "resnet50"
+    # File of torchvision's or timm's weights (.pth, .safetensors) that a resnet50, resnet18 or
+    # mobilenet_v2 begins with; empty: random numbers.
+    model.pretrained = ""
     # Stride of the last stage: 1 keeps a finer feature map.
     model.last_stride = 1
     # none; guided: one attention map per attribute group; conditioned: the description's values

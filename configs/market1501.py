@@ -6,7 +6,7 @@ the paper leaves open follows its direct follow-up SAL (ECCV 2020): stages of 10
 for the adversarial stage (ours; SAL sets both to 1e-4). Attention and its group prediction, the
 attribute head and the consistency loss stand beside the paper's losses as METHOD names them.
 Command: python train.py --config configs/market1501.py --workdir runs/market1501 \
-    --config.data.dir=DIR_OF_MARKET
+    --config.data.dir=DIR_OF_MARKET --config.model.pretrained=resnet50-11ad3fa6.pth
 Score: rank-1 40.3, mAP 20.7 (published by AAIPR, unverified: from memory of the paper, not measured
 here).
 `:debug` is a run of a minute on a rendered look-alike of two dozen people.

@@ -83,3 +83,8 @@ def make_batch(seed: int, size: int = 16, image_size=IMAGE_SIZE) -> Batch:
 
 def per_device(batch: Batch, devices: int) -> Batch:
     return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def trees_equal(a, b) -> bool:
+    a, b = jax.device_get((a, b))
+    return jax.tree.all(jax.tree.map(lambda x, y: x.tobytes() == y.tobytes(), a, b))

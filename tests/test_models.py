@@ -37,6 +37,8 @@ def test_convolution_is_the_padded_cross_correlation(kernel, stride):
         ("resnet50", 2, (8, 4, 2048), 23.5),
         ("resnet18", 2, (8, 4, 512), 11.2),
         ("resnet_small", 1, (32, 16, 128), 0.3),
+        ("mobilenet_v2", 2, (8, 4, 1280), 2.2),
+        ("mobilenet_v2", 1, (16, 8, 1280), 2.2),
     ],
 )
 def test_backbones_have_the_published_sizes(name, last_stride, shape, millions):

@@ -385,6 +385,11 @@ def test_a_second_run_in_the_workdir_is_refused(root, trained, data, tmp_path):
         (["--config.train.batch_size=many"], "batch_size"),
         (["--config.train.batch_size=15", "--config.num_cpu_devices=2"], "set it to 14 or 16"),
         (["--config.model.backbone=resnet99"], "config.model.backbone is 'resnet99'"),
+        (["--config.model.pretrained=a.pth"], "no such files of config.model.backbone 'resnet_t"),
+        (
+            ["--config.model.pretrained=/no/a.pth", "--config.model.backbone=resnet18"],
+            "/no/a.pth: cannot be read (No such file or directory); expected the weights of",
+        ),
         (["--config.train.log_every_steps=0"], "log_every_steps is 0, expected 1 or more"),
         (["--config.data.dir=/nowhere", "--config.data.render.train_persons=0"], "/nowhere"),
         (["--no_such_flag"], "no_such_flag"),

@@ -12,6 +12,7 @@ from games import (
     make_options,
     make_state,
     per_device,
+    trees_equal,
 )
 
 from jsreid_jax import losses, parallel
@@ -50,11 +51,6 @@ def run_steps(game, options, *, devices: int, steps: int):
 def largest_difference(a, b) -> float:
     a, b = jax.device_get((a, b))
     return max(jax.tree.leaves(jax.tree.map(lambda x, y: float(np.abs(x - y).max()), a, b)))
-
-
-def trees_equal(a, b) -> bool:
-    a, b = jax.device_get((a, b))
-    return jax.tree.all(jax.tree.map(lambda x, y: x.tobytes() == y.tobytes(), a, b))
 
 
 def test_eight_devices_train_as_one():

@@ -2,7 +2,7 @@
 
 `resnet50` follows He et al. (2016) in the form that person re-identification uses (stride on the
 3x3 convolution, last stride 1 or 2); `resnet18` likewise. `resnet_small` is ours: a basic-block
-network that trains on two CPU cores in minutes.
+network that trains on two CPU cores in minutes. `mobilenet_v2` follows Sandler et al. (2018).
 """
 
 from collections.abc import Sequence
@@ -100,6 +100,83 @@ class ResNet(nn.Module):
         return maps
 
 
+class InvertedResidual(nn.Module):
+    """Widens by `expansion`, convolves every channel by itself, narrows linearly (MobileNetV2)."""
+
+    width: int
+    stride: int
+    expansion: int
+    axis_name: str | None
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Map (B, h, w, C) to (B, h / stride, w / stride, width)."""
+
+        def normed(y: Array, conv: Conv, name: str) -> Array:
+            norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name=f"norm_{name}")
+            return norm(conv(y), use_running_average=not train)
+
+        y, wide = x, self.expansion * x.shape[-1]
+        if self.expansion != 1:
+            y = nn.relu6(normed(y, Conv(wide, 1, 1, self.dtype, name="conv_expand"), "expand"))
+        depthwise = Conv(wide, 3, self.stride, self.dtype, groups=wide, name="conv_depthwise")
+        y = nn.relu6(normed(y, depthwise, "depthwise"))
+        y = normed(y, Conv(self.width, 1, 1, self.dtype, name="conv_project"), "project")
+        return x + y if x.shape == y.shape else y
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 without its classifier: (B, H, W, 3) -> the map of each stage (B, h, w, C).
+
+    The four stages end at strides 4, 8, 16 and 32 (16 with last_stride 1).
+    """
+
+    last_stride: int
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    # Of each stage its runs of blocks: expansion, width, number of blocks, stride of the first;
+    # the last stage's is last_stride.
+    STAGES = (
+        ((1, 16, 1, 1), (6, 24, 2, 2)),
+        ((6, 32, 3, 2),),
+        ((6, 64, 4, 2), (6, 96, 3, 1)),
+        ((6, 160, 3, 2), (6, 320, 1, 1)),
+    )
+
+    @nn.compact
+    def __call__(self, image: Array, *, train: bool) -> list[Array]:
+        """Map (B, H, W, 3) to the feature map of every stage, the last one last."""
+
+        def stem(x: Array, width: int, kernel: int, stride: int, name: str) -> Array:
+            x = Conv(width, kernel, stride, self.dtype, name=name)(x)
+            norm = batch_norm(axis_name=self.axis_name, dtype=self.dtype, name=f"{name}_norm")
+            return nn.relu6(norm(x, use_running_average=not train))
+
+        x = stem(image, 32, 3, 2, "stem")
+        block = nn.remat(InvertedResidual, static_argnums=(2,)) if self.remat else InvertedResidual
+        maps, number = [], 0
+        for stage, runs in enumerate(self.STAGES):
+            for expansion, width, count, stride in runs:
+                if stage == len(self.STAGES) - 1 and stride == 2:
+                    stride = self.last_stride
+                for place in range(count):
+                    number += 1
+                    x = block(
+                        width=width,
+                        stride=stride if place == 0 else 1,
+                        expansion=expansion,
+                        axis_name=self.axis_name,
+                        dtype=self.dtype,
+                        name=f"block_{number}",
+                    )(x, train)
+            maps.append(x)
+        maps[-1] = stem(x, 1280, 1, 1, "head")
+        return maps
+
+
 _ARCHITECTURES = {
     "resnet50": dict(
         stage_sizes=(3, 4, 6, 3), stage_widths=(64, 128, 256, 512), bottleneck=True, stem="conv7"
@@ -114,26 +191,32 @@ _ARCHITECTURES = {
     "resnet_tiny": dict(stage_sizes=(1, 1), stage_widths=(16, 32), bottleneck=False, stem="conv3"),
 }
 
-BACKBONES = tuple(_ARCHITECTURES)
+_MOBILENET = "mobilenet_v2"
+
+BACKBONES = (*_ARCHITECTURES, _MOBILENET)
 
 
 def num_stages(name: str) -> int:
     """How many stages the backbone of that name has, one of BACKBONES."""
+    if name == _MOBILENET:
+        return len(MobileNetV2.STAGES)
     return len(_ARCHITECTURES[name]["stage_sizes"])
 
 
 def create_backbone(
     name: str, *, last_stride: int, axis_name: str | None, dtype: Any, remat: bool = False
-) -> ResNet:
+) -> ResNet | MobileNetV2:
     """The backbone of that name, one of BACKBONES; see `ResNet` for the rest.
 
     Raises:
         ValueError: an unknown name, or a last stride other than 1 or 2.
     """
-    if name not in _ARCHITECTURES:
+    if name not in BACKBONES:
         raise ValueError(f"model.backbone is {name!r}, expected one of {', '.join(BACKBONES)}")
     if last_stride not in (1, 2):
         raise ValueError(f"model.last_stride is {last_stride}, expected 1 or 2")
+    if name == _MOBILENET:
+        return MobileNetV2(last_stride, axis_name=axis_name, dtype=dtype, remat=remat)
     return ResNet(
         **_ARCHITECTURES[name],
         last_stride=last_stride,

@@ -37,6 +37,8 @@ def batch_norm(*, axis_name: str | None, dtype: Any, name: str | None = None) ->
 class Conv(nn.Module):
     """Convolution without bias, padded as in torchvision: (B, H, W, C) -> (B, H', W', features).
 
+    groups: of channels that are convolved apart; as many as channels make it depthwise.
+
     A 1x1 convolution is written as the matrix product that it is: exact, harmless on accelerators,
     and spares the CPU XLA's slow kernel gradients of such convolutions.
     """
@@ -45,6 +47,7 @@ class Conv(nn.Module):
     kernel: int = 1
     stride: int = 1
     dtype: Any = jnp.float32
+    groups: int = 1
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -53,11 +56,11 @@ class Conv(nn.Module):
         weights = self.param(
             "kernel",
             nn.initializers.he_normal(),
-            (k, k, x.shape[-1], self.features),
+            (k, k, x.shape[-1] // self.groups, self.features),
             jnp.float32,
         )
         x, weights = x.astype(self.dtype), weights.astype(self.dtype)
-        if k == 1:
+        if k == 1 and self.groups == 1:
             return x[:, ::s, ::s] @ weights[0, 0]
         pad = (k - 1) // 2
         return jax.lax.conv_general_dilated(
@@ -66,6 +69,7 @@ class Conv(nn.Module):
             window_strides=(s, s),
             padding=((pad, pad), (pad, pad)),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
         )
 
 
