@@ -67,7 +67,7 @@ def get_config(preset: str = "") -> ConfigDict:
     # resnet50, resnet18, mobilenet_v2, resnet_small (CPU default) or resnet_tiny (tests).
     model.backbone = "resnet50"
     # File of torchvision's or timm's weights (.pth, .safetensors) that a resnet50, resnet18 or
-    # mobilenet_v2 begins with; empty: random numbers.
+    # mobilenet_v2 begins with; it must stay there until the run is finished. Empty: random numbers.
     model.pretrained = ""
     # Stride of the last stage: 1 keeps a finer feature map.
     model.last_stride = 1
