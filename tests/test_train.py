@@ -1,7 +1,6 @@
 """The whole way, as a user goes it: render, train, kill, resume, evaluate, export; and misuse."""
 
 import base64
-import functools
 import json
 import math
 import os
@@ -50,18 +49,30 @@ def run(root: Path, script: str, *arguments, exit_code: int = 0) -> str:
     return said
 
 
-@functools.cache
+_forking: dict[str, subprocess.Popen] = {}
+
+
 def forking(root: Path, script: str) -> subprocess.Popen:
-    """tests/forking.py of a script; ends with the process of the tests, whose pipe it reads."""
-    return subprocess.Popen(
-        command("tests/forking.py", script),
-        cwd=root,
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    """tests/forking.py of a script, started once."""
+    if script not in _forking:
+        _forking[script] = subprocess.Popen(
+            command("tests/forking.py", script),
+            cwd=root,
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    return _forking[script]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_forking():
+    yield
+    for server in _forking.values():
+        server.communicate()
+    _forking.clear()
 
 
 def refused(root: Path, script: str, *arguments) -> str:
