@@ -2,9 +2,6 @@
 
 # TensorFlow only feeds data here: what it says of its own start is not worth reading.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# It would import Keras too, which nothing here uses, and take half as long again; told of the older
-# Keras, which is not installed, it imports none.
-export TF_USE_LEGACY_KERAS ?= 1
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv

@@ -1,7 +1,6 @@
 """Runs as processes of train.py and eval.py, one after the other, each with its log."""
 
 import contextlib
-import os
 import shlex
 import subprocess
 import sys
@@ -14,9 +13,6 @@ from jsreid_jax.errors import ModelError
 from studies import tables
 from studies.plan import Run
 from studies.results import FINISHED, NOT_RUN, Outcomes
-
-# As in the Makefile: TensorFlow starts sooner where it imports no Keras.
-_ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1"}
 
 # Seconds that an interrupted run has to end by itself.
 PATIENCE = 10.0
@@ -147,7 +143,6 @@ def run_command(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**_ENVIRONMENT, **os.environ},
             pass_fds=(lock,),
         )
         try:
