@@ -29,7 +29,7 @@ class Model:
     """A trained embedder and what its checkpoint says of it.
 
     description: JSON dict: config, schema, num_categories, step, which (best or last).
-    state: shapes of the run's other checkpoints; None of a bundle, which has one.
+    shapes: of the run's other checkpoints; None of a bundle, which has one.
     """
 
     embedder: JointEmbedder
@@ -37,7 +37,7 @@ class Model:
     config: Config
     schema: Schema
     description: dict[str, Any]
-    state: TrainState | None = None
+    shapes: TrainState | None = None
 
 
 # Checkpoints of a run that goes on while it is evaluated may be gone before they are read.
@@ -91,8 +91,8 @@ def before_adversary(workdir: Path, model: Model) -> tuple[int, PyTree] | None:
     try:
         if step is None or step >= model.description["step"] or not checkpoints.has_step(step):
             return None
-        assert model.state is not None, "before_adversary() is asked of a run, not of a bundle"
-        return step, checkpoints.restore_state(step, model.state).variables
+        assert model.shapes is not None, "before_adversary() is asked of a run, not of a bundle"
+        return step, checkpoints.restore_state(step, model.shapes).variables
     finally:
         checkpoints.close()
 
