@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import functools
 import io
 import logging as standard_logging
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from configs import default
 from input_pipeline.errors import DataError
 from jsreid_jax import hosts
 from jsreid_jax.checkpoints import says_disk_full
@@ -55,6 +57,19 @@ def define_host_flags() -> None:
     flags.DEFINE_integer(
         "coordinator_timeout", 300, "Seconds to wait for the other hosts.", lower_bound=1
     )
+
+
+def define_field_flags(fields: Sequence[str]) -> dict[str, flags.FlagHolder]:
+    """A flag --config.FIELD for some fields of a config that is not given but stored, by field."""
+    define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, str: flags.DEFINE_string}
+    config: Any = default.get_config()
+    values = config.to_dict()
+
+    def flag(field: str) -> flags.FlagHolder:
+        value = functools.reduce(lambda part, name: part[name], field.split("."), values)
+        return define[type(value)](f"config.{field}", None, "For another machine or folder.")
+
+    return {field: flag(field) for field in fields}
 
 
 def join_hosts() -> None:

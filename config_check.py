@@ -32,13 +32,9 @@ CHOICES = {
 }
 
 _DEFAULT: Any = default.get_config()
+_LOSSES = tuple(name for name, loss in _DEFAULT.losses.items() if isinstance(loss, ConfigDict))
 # Weight, start and warm-up of every loss.
-_SCHEDULES = tuple(
-    f"losses.{name}.{field}"
-    for name, loss in _DEFAULT.losses.items()
-    if isinstance(loss, ConfigDict)
-    for field in loss
-)
+_SCHEDULES = tuple(f"losses.{name}.{field}" for name in _LOSSES for field in _DEFAULT.losses[name])
 
 # What is expected, as a sentence says it; the test; the fields.
 RANGES = (
@@ -148,6 +144,20 @@ def check_config(config: Any) -> None:
             "config.losses.cycle.weight is set, but config.losses.synthesis.weight is 0, expected "
             "both or none: the cycle is of what the synthesiser makes"
         )
+
+
+def check_training(config: Any) -> None:
+    """The same of a config that is to be trained: also for a loss that would never count."""
+    check_config(config)
+    for name in _LOSSES:
+        loss = config.losses[name]
+        if loss.weight > 0 and not _begins(config, name):
+            raise ModelError(
+                f"config.losses.{name} has a weight and begins at epoch {loss.start_epoch:g}, but "
+                f"config.train.num_epochs is {config.train.num_epochs}, expected more than that: "
+                f"it would never count; set an earlier config.losses.{name}.start_epoch, or its "
+                "weight to 0"
+            )
 
 
 def _check_networks(model: Any) -> None:

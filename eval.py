@@ -35,6 +35,8 @@ from jsreid_jax import (
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree
 from trained_model import (
+    OF_FOLDER,
+    OF_MACHINE,
     Model,
     Searcher,
     before_adversary,
@@ -46,6 +48,9 @@ from trained_model import (
 
 # Images of which the report shows where the model looks.
 _LOOKS = 4
+# In the picture of a search: images, and pixels along the longer side of each.
+_MOST_PICTURED = 50
+_LARGEST_SHOWN = 512
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of train.py.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a bundle (--export_dir).")
@@ -65,6 +70,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where results go; by default eval_<split> in the run or bundle."
 )
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Write the bundle for evaluation here.")
+_FIELDS = command_line.define_field_flags((*OF_MACHINE, *OF_FOLDER))
 command_line.define_host_flags()
 
 
@@ -76,12 +82,19 @@ def main(argv: Sequence[str]) -> None:
     _refuse_ignored_flags()
     command_line.join_hosts()
     source = Path(_WORKDIR.value or str(_CHECKPOINT.value))
-    model = load_run(source, _WHICH.value) if _WORKDIR.value else load_bundle(source)
+    overrides = {name: flag.value for name, flag in _FIELDS.items() if flag.present}
+    model = (
+        load_run(source, _WHICH.value, overrides)
+        if _WORKDIR.value
+        else load_bundle(source, overrides)
+    )
     hosts.check_agreement({"checkpoint": str(model.description["step"])})
     choose_weights(model)
     if _EXPORT_DIR.value is not None and hosts.is_first():
         export.write_bundle(Path(_EXPORT_DIR.value), model.variables, model.description)
         print(f"Bundle written to {_EXPORT_DIR.value}")
+    if _EXPORT_DIR.value is not None and not _asks_too():
+        return
     output_dir = Path(_OUTPUT_DIR.value or source / _question(model))
     if _QUERY.value is not None:
         search(model, _QUERY.value, data_dir=_DATA_DIR.value, output_dir=output_dir, top=_TOP.value)
@@ -97,6 +110,11 @@ def main(argv: Sequence[str]) -> None:
     hosts.leave()
 
 
+def _asks_too() -> bool:
+    """Whether a flag besides --export_dir asks for an evaluation or a search."""
+    return any(f.present for f in (_QUERY, _SPLIT, _PROTOCOL, _DATA_DIR, _OUTPUT_DIR))
+
+
 def _refuse_ignored_flags() -> None:
     """Raise ModelError for a flag that would not count."""
     reasons = {
@@ -104,10 +122,17 @@ def _refuse_ignored_flags() -> None:
         "--export_dir": _EXPORT_DIR.value == "" and "it is empty: give the bundle's folder",
         "--which": (_WHICH.present and _CHECKPOINT.value is not None)
         and "a bundle holds one checkpoint: leave it out, or give --workdir",
+        "--distributed": (flags.FLAGS.distributed and _EXPORT_DIR.value is not None)
+        and "one host writes a bundle: leave it out with --export_dir",
         "--split": (_SPLIT.present and _QUERY.value is not None)
         and "--query searches the test images: leave it out",
         "--protocol": (_PROTOCOL.present and _QUERY.value is not None)
         and "--query is judged by no protocol: leave it out",
+    }
+    reasons |= {
+        f"--config.{name}": (_FIELDS[name].present and _DATA_DIR.value is None)
+        and "it is of the folder --data_dir: give that too"
+        for name in OF_FOLDER
     }
     for flag, reason in reasons.items():
         if reason:
@@ -150,7 +175,7 @@ def evaluate(
     before: step and variables from just before the adversary began.
     """
     config = model.config
-    retrieval_set = read_set(model, split=split, data_dir=data_dir)
+    retrieval_set = splits.labelled(read_set(model, split=split, data_dir=data_dir))
     hosts.check_agreement({f"{split} set": splits.digest(retrieval_set)})
     if split == "validation" and protocol == "per_image":
         raise ModelError(
@@ -183,6 +208,8 @@ def evaluate(
         "score": {
             "kind": config.eval.score,
             "fusion_weight": model.description.get("fusion_weight"),
+            # Weights, by validation; else the smallest was taken.
+            "chosen": config.data.validation_fraction > 0,
             "reranked": config.eval.rerank,
             "rerank_weight": model.description.get("rerank_weight"),
         },
@@ -296,9 +323,6 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
         word = {True: "right", False: "wrong", None: "?"}[verdict[place]]
         print(f"{place + 1:>4} {scores[row]:>7.4f}  {word:<6} {name}")
     output_dir.mkdir(parents=True, exist_ok=True)
-    images = [_ranked_image(retrieval_set, row, verdict[place]) for place, row in enumerate(best)]
-    ranked = pictures.RankedList(title=text, novelty="", images=images)
-    pictures.draw_ranked_lists(output_dir / "ranked_lists.png", [ranked])
     result = {
         "query": text,
         "understood": known,
@@ -309,6 +333,12 @@ def search(model: Model, text: str, *, data_dir: str | None, output_dir: Path, t
         ],
     }
     experiment.write_json(output_dir / "ranking.json", result)
+    images = [
+        _ranked_image(retrieval_set, row, verdict[place])
+        for place, row in enumerate(best[:_MOST_PICTURED])
+    ]
+    ranked = pictures.RankedList(title=text, novelty="", images=images)
+    pictures.draw_ranked_lists(output_dir / "ranked_lists.png", [ranked])
     print(f"Written: {output_dir / 'ranking.json'}, {output_dir / 'ranked_lists.png'}")
 
 
@@ -351,10 +381,17 @@ def _ranked_image(
     retrieval_set: splits.RetrievalSet, row: int, right: bool | None
 ) -> pictures.RankedImage:
     return pictures.RankedImage(
-        pixels=preprocessing.decode(retrieval_set.images[row]).numpy(),  # pyright: ignore
+        pixels=_shown(retrieval_set.images[row]),
         caption=retrieval_set.file_name[row],
         right=right,
     )
+
+
+def _shown(encoded: bytes) -> np.ndarray:
+    """(H, W, 3) uint8 of an encoded image, large ones made smaller: lists hold many."""
+    pixels = preprocessing.decode(encoded).numpy()  # pyright: ignore
+    step = -(-max(pixels.shape[:2]) // _LARGEST_SHOWN)
+    return pixels[::step, ::step]
 
 
 def _pictured_queries(config: Config, queries: int) -> list[int]:

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,10 @@ def set_up_devices(config: Config, *, trains: bool = True) -> None:
     count = config.num_cpu_devices
     if not count:
         cores = min(len(os.sched_getaffinity(0)), 8)
+        at_most = config.train.batch_size // 2 if _needs_company(config) and trains else cores
         fitting = (
             n
-            for n in range(1, cores + 1)
+            for n in range(1, min(cores, at_most) + 1)
             if all(size % (n * parts) == 0 for size, parts in sizes.values())
         )
         count = max(fitting, default=1)
@@ -78,6 +79,24 @@ def set_up_devices(config: Config, *, trains: bool = True) -> None:
     for field, (size, parts) in sizes.items():
         device_batches.check_batch_size(
             size, devices=jax.device_count(), field=f"config.{field}", parts=parts
+        )
+    if trains:
+        _check_company(config, rows=config.train.batch_size // jax.device_count())
+
+
+def _needs_company(config: Config) -> bool:
+    """Whether a loss compares the rows of a device."""
+    return config.losses.conditioned.weight > 0
+
+
+def _check_company(config: Config, *, rows: int) -> None:
+    """Raise ModelError if a device has one row where a loss compares several."""
+    if _needs_company(config) and rows < 2:
+        raise ModelError(
+            f"config.train.batch_size is {config.train.batch_size}, {rows} image on each of "
+            f"{jax.device_count()} devices, expected two or more on each: config.losses."
+            "conditioned sets the images of a device against each other; set a larger batch, or "
+            "use fewer devices"
         )
 
 
@@ -146,7 +165,8 @@ def image_size(config: Config) -> tuple[int, int]:
 def check_workdir(config: Config, workdir: Path) -> None:
     """Raise ModelError if the workdir cannot be one, or holds the run of another config.
 
-    On how many devices a run is computed is not part of what it computes: it may go on on others.
+    On how many devices a run is computed, and where its prepared images lie, is not part of what it
+    computes: it may go on on others.
     """
     existing = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not existing.is_dir():
@@ -160,8 +180,8 @@ def check_workdir(config: Config, workdir: Path) -> None:
             )
         return
     stored, given = as_json(stored_config(read_json(file), source=file)), as_json(config)
-    del stored["num_cpu_devices"]
-    del given["num_cpu_devices"]
+    for config_dict in (stored, given):
+        del config_dict["num_cpu_devices"], config_dict["data"]["prepared_dir"]
     differences = differing_fields(stored, given)
     if differences:
         raise ModelError(
@@ -261,6 +281,8 @@ def create_options(
         name: steps(config.losses[name].start_epoch)
         for name in LOSS_NAMES
         if config.losses[name].weight > 0
+        # Without maps there is no such loss, whatever its weight.
+        and (name != "group_prediction" or "guided" in config.model.attention)
     }
     image_rate = learning_rate(optimizer.image_learning_rate)
     needs_categories = config.losses.arc_face.weight + config.losses.semantic_margin.weight > 0
@@ -502,8 +524,12 @@ def write_bytes(file: Path, content: bytes) -> None:
     partial.replace(file)
 
 
-def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
+def stored_config(
+    fields: dict[str, Any], *, source: Path, overrides: Mapping[str, Any] | None = None
+) -> Config:
     """A config from its JSON; fields newer than it have the values of default.py.
+
+    overrides: other values by dotted name.
 
     These mean what was computed before they existed, but for losses.description_head (before it,
     half of losses.attribute_head was of descriptions) and model.attention_stage (was 1).
@@ -521,6 +547,7 @@ def stored_config(fields: dict[str, Any], *, source: Path) -> Config:
             f"{source}: is not a config of this version ({str(error).split('. ')[0]}); expected "
             "the fields of configs/default.py, use the version that wrote it"
         ) from error
+    config.update_from_flattened_dict(overrides or {})
     config_check.check_config(config)
     return config
 

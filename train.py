@@ -27,6 +27,7 @@ import experiment
 from experiment import Config
 from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.augmentation import Augmentation
+from input_pipeline.datasets.records import DataSet
 from input_pipeline.whole_folder import only_writer
 from jsreid_jax import evaluation, hosts, parallel
 from jsreid_jax.checkpoints import Checkpoints, pacing
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     """Command line of training."""
     del argv
     workdir = Path(str(_WORKDIR.value))
-    config_check.check_config(_CONFIG.value)
+    config_check.check_training(_CONFIG.value)
     experiment.check_workdir(_CONFIG.value, workdir)
     finished = workdir / "finished.json"
     if finished.exists():
@@ -60,9 +61,15 @@ def main(argv: Sequence[str]) -> None:
         return
     command_line.end_well_when_terminated()
     command_line.join_hosts()
-    experiment.set_up_devices(_CONFIG.value)
-    stopped = train_and_evaluate(_CONFIG.value, workdir, profiled_steps=_PROFILE.value)
-    hosts.leave()
+    with contextlib.ExitStack() as stack:
+        # Of several hosts one that ended by itself would be missed: all stop after their next step.
+        joined = jax.distributed.is_initialized()
+        told = stack.enter_context(command_line.stop_signals()) if joined else None
+        experiment.set_up_devices(_CONFIG.value)
+        stopped = train_and_evaluate(
+            _CONFIG.value, workdir, profiled_steps=_PROFILE.value, told_to_stop=told
+        )
+        hosts.leave()
     if stopped == signal.SIGINT:
         sys.exit(command_line.INTERRUPTED_EXIT_CODE)
 
@@ -97,10 +104,18 @@ def train_batches(
     return parallel.prefetch_to_devices(split)
 
 
-def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0) -> int | None:
+def train_and_evaluate(
+    config: Config,
+    workdir: Path,
+    *,
+    profiled_steps: int = 0,
+    told_to_stop: Sequence[int] | None = None,
+) -> int | None:
     """The whole run: data, model, steps, validation, checkpoints; from the newest checkpoint on.
 
     profiled_steps: of so many steps, once the first ones are over, JAX's profiler writes a trace.
+    told_to_stop: signals that came, from `command_line.stop_signals`; None: taken from the first
+        step on.
 
     Returns None at its end, or the signal that stopped it before; then the last step is saved.
     """
@@ -108,6 +123,7 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
     train, validation = splits.train_and_validation(
         data, validation_fraction=config.data.validation_fraction, seed=config.seed
     )
+    _warn_of_doubts(config, data, validation)
     steps_per_epoch = max(len(train.images) // config.train.batch_size, 1)
     if config.train.batch_size > len(train.images):
         logging.warning(
@@ -125,6 +141,13 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         config.train.batch_size,
         jax.device_count(),
     )
+    if validation is not None:
+        logging.info(
+            "%d images of %d descriptions to validate on",
+            len(validation.images),
+            len(validation.categories),
+        )
+    code = experiment.code_version()
     digest = splits.digest(train)
     hosts.check_agreement({"training set": digest})
 
@@ -160,18 +183,24 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         if hosts.is_first():
             # A second run in this folder is refused; the lock goes with the process.
             stack.enter_context(only_writer(workdir / "checkpoints", wait=False))
+            # Again: another run may have begun here in the meantime.
+            experiment.check_workdir(config, workdir)
             if not (workdir / "config.json").exists():
                 experiment.write_json(workdir / "config.json", experiment.as_json(config))
         hosts.wait_for_all("the workdir is there")
-        if not workdir.is_dir():
+        if not _appears(workdir / "config.json"):
             raise ModelError(
-                f"{workdir}: host {jax.process_index()} does not see the folder that host 0 made; "
-                "expected one that all hosts share (a network file system)"
+                f"{workdir}: host {jax.process_index()} does not see what host 0 wrote there; "
+                "expected a folder that all hosts share (a network file system)"
             )
         checkpoints = stack.enter_context(
             Checkpoints(workdir / "checkpoints", keep=adversary_begins)
         )
-        start_step, seconds, state = resume(checkpoints, state, meta, config.data.dir)
+        start_step, before, state = resume(checkpoints, state, meta, config.data.dir)
+        seconds = before.get("seconds", 0.0)
+        # Of the part that each version of the code has trained; a study asks before it compares.
+        versions = before.get("code", [])
+        versions = versions if versions[-1:] == [code] else [*versions, code]
         hosts.check_agreement({"newest checkpoint": str(start_step)})
         step_fn = parallel.parallel_step(functools.partial(train_step, game, options))
         batches = train_batches(config, train, data.schema.group_sizes, start_step)
@@ -186,7 +215,9 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
         watch = GameWatch()
         eval_every_steps = max(round(config.train.eval_every_epochs * steps_per_epoch), 1)
         history: list[dict[str, Array]] = []
-        stopped = stack.enter_context(stop_signals())
+        if told_to_stop is None:
+            told_to_stop = stack.enter_context(command_line.stop_signals())
+        stopping = hosts.Stops(told_to_stop)
         save_every_steps, whole_after = pacing(config.train.checkpoint_every_steps)
         saved = start_step
         since = time.monotonic()
@@ -197,9 +228,10 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
             history.append(metrics)
             for action in actions:
                 action(step)
-            stops = bool(stopped) or hosts.told_to_stop(step)
+            stops = stopping.after_step()
             evaluates = step % eval_every_steps == 0 or step == num_train_steps
-            saves = evaluates or stops or step % save_every_steps == 0 or step == adversary_begins
+            is_time = step - saved >= save_every_steps
+            saves = evaluates or stops or is_time or step == adversary_begins
             if saves or step % config.train.log_every_steps == 0:
                 means = summarise(history, step)
                 writer.write_scalars(step, means)
@@ -214,7 +246,7 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
             if evaluates and validation is not None:
                 scores = experiment.validate(config, embedders, state.variables, validation)
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
-            told = {"seconds": seconds, "validation": scores}
+            told = {"seconds": seconds, "validation": scores, "code": versions}
             checkpoints.save(step, state, meta | told, scores)
             saved = step
             if stops and step < num_train_steps:
@@ -225,16 +257,52 @@ def train_and_evaluate(config: Config, workdir: Path, *, profiled_steps: int = 0
                     step,
                     num_train_steps,
                 )
-                return stopped[0] if stopped else signal.SIGTERM
+                return told_to_stop[0] if told_to_stop else signal.SIGTERM
             since = time.monotonic()
         writer.close()
         checkpoints.wait()
         best_step = checkpoints.best_step()
         finished = {"step": num_train_steps, "best_step": best_step, "seconds": round(seconds, 1)}
+        finished["code"] = versions
         if hosts.is_first():
             experiment.write_json(workdir / "finished.json", finished)
     logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
+    if best_step is not None and adversary_begins is not None and best_step <= adversary_begins:
+        logging.warning(
+            "The checkpoint that validation liked best, step %d, is from before the adversary's "
+            "first step, %d: it has learned nothing of it (eval.py --which last)",
+            best_step,
+            adversary_begins + 1,
+        )
     return None
+
+
+# Of so few descriptions validation says little; among the images of one, every ranking is perfect.
+_FEW_DESCRIPTIONS = 10
+
+
+def _warn_of_doubts(config: Config, data: DataSet, validation: splits.RetrievalSet | None) -> None:
+    """Say in the log what this config will not learn or choose well from this data."""
+    if validation is None and data.has("val"):
+        logging.warning(
+            "%s has images of the split 'val', but config.data.validation_fraction is 0: nothing "
+            "is validated, and they are not used; set it above 0",
+            data.data_dir,
+        )
+    if validation is not None and len(validation.categories) < _FEW_DESCRIPTIONS:
+        logging.warning(
+            "Validation asks for %d description(s), too few to choose a checkpoint well: give "
+            "more images the split 'val', or set a larger config.data.validation_fraction",
+            len(validation.categories),
+        )
+    sided = data.schema.groups_with_sides()
+    if sided and (config.data.flip or config.eval.mirror):
+        logging.warning(
+            "%s of %s may tell left from right, which mirrored images do not: set "
+            "--config.data.flip=0 and --config.eval.mirror=False, or it cannot be learned",
+            ", ".join(sided),
+            data.data_dir,
+        )
 
 
 def create_writer(workdir: Path) -> metric_writers.MetricWriter:
@@ -270,14 +338,17 @@ def traces(
     ]
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Sequence[int]]:
-    """Signals that came; with several hosts none, because JAX itself tells all of SIGTERM."""
-    if jax.process_count() > 1:
-        yield ()
-        return
-    with command_line.stop_signals() as stopped:
-        yield stopped
+def _appears(file: Path, *, patience: float = 60.0) -> bool:
+    """Whether a file that another host has just written is there, or soon is.
+
+    A network file system may go on saying for some time that there is none.
+    """
+    deadline = time.monotonic() + patience
+    while not file.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 class GameWatch:
@@ -314,44 +385,51 @@ class GameWatch:
                 if before < self.STEPS <= self._steps[metric, state]:
                     sentences.append(
                         f"the {name} {state} (accuracy {accuracy:.3f}) for {self.STEPS} steps and "
-                        f"more: it teaches nothing; change config.losses.{loss}.weight, "
-                        "config.optimizer.discriminator_learning_rate or "
-                        "config.losses.gradient_penalty"
+                        f"more: it teaches nothing; change config.losses.{loss}.weight or "
+                        "config.optimizer.discriminator_learning_rate"
+                        # It is of images' and descriptions' alone.
+                        + (" or config.losses.gradient_penalty" if loss == "adversary" else "")
                     )
         return "; ".join(sentences)
 
 
 def resume(
     checkpoints: Checkpoints, state: TrainState, meta: dict[str, Any], data_dir: str
-) -> tuple[int, float, TrainState]:
-    """The newest checkpoint's step, seconds and state; 0, 0 and the fresh one where there is none.
+) -> tuple[int, dict[str, Any], TrainState]:
+    """The newest checkpoint's step, what it tells of itself, and state; 0, {} and the fresh one.
 
-    Seconds are those of the steps that led to it: validation and saving do not count, compiling
-    does.
+    It tells of the seconds of the steps that led to it (validation and saving do not count,
+    compiling does), and of the versions of the code that took them.
 
     Raises:
-        ModelError: the checkpoint was trained on other data than there is now, or does not fit.
+        ModelError: the checkpoint was trained on other data than there is now, or does not fit;
+            or all were damaged.
     """
-    for sentence in checkpoints.set_aside:
-        logging.warning("%s", sentence)
     step = checkpoints.latest_step()
+    if step is None and checkpoints.set_aside:
+        raise ModelError(
+            f"{'; '.join(checkpoints.set_aside)}; no other is left, expected a whole one: put one "
+            "back, or run the same command again to begin at step 0"
+        )
+    for sentence in checkpoints.set_aside:
+        logging.warning("%s, and the run goes on from the newest whole one", sentence)
     if step is None:
         for player in ("embedder", "discriminator"):
             params = getattr(state, player).params
             parameter_overview.log_parameter_overview(params, msg=f"{player.capitalize()}:")
-        return 0, 0.0, state
+        return 0, {}, state
     logging.info("Resuming from the checkpoint of step %d", step)
     stored = checkpoints.restore_meta(step)
     # These tell of the checkpoint, all else of what it was trained on.
-    seconds = stored.pop("seconds", 0.0)
-    stored.pop("validation", None)
+    of_itself = ("seconds", "validation", "code")
+    told = {name: stored.pop(name) for name in of_itself if name in stored}
     if stored != meta:
         names = ", ".join(name for name in meta if stored.get(name) != meta[name])
         raise ModelError(
             f"{data_dir}: the training data differs from what this run began with ({names}); "
             "restore it, or train in another --workdir"
         )
-    return step, seconds, checkpoints.restore_state(step, state)
+    return step, told, checkpoints.restore_state(step, state)
 
 
 def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:

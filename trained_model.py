@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Model:
 
     description: JSON dict: config, schema, num_categories, step, which (best or last).
     shapes: of the run's other checkpoints; None of a bundle, which has one.
+    of_folder: fields of the config that another data folder has otherwise.
     """
 
     embedder: JointEmbedder
@@ -38,21 +39,36 @@ class Model:
     schema: Schema
     description: dict[str, Any]
     shapes: TrainState | None = None
+    of_folder: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # Checkpoints of a run that goes on while it is evaluated may be gone before they are read.
 _ATTEMPTS = 5
 
 
-def load_run(workdir: Path, which: str) -> Model:
-    """The best or last checkpoint of a run; without any validation the best is the last."""
+# Fields of a config that another machine may want otherwise, and that change no number but by
+# rounding; and those of another data folder.
+OF_MACHINE = (
+    *("data.prepared_dir", "eval.batch_size", "eval.block_size"),
+    *("eval.pictured_queries", "eval.pictured_images", "num_cpu_devices"),
+)
+OF_FOLDER = ("data.labels", "data.schema", "data.skip_bad_images")
+
+
+def load_run(workdir: Path, which: str, overrides: Mapping[str, Any] | None = None) -> Model:
+    """The best or last checkpoint of a run; without any validation the best is the last.
+
+    overrides: values by field, of OF_MACHINE and OF_FOLDER.
+    """
     folder = workdir / "checkpoints"
     if not folder.is_dir():
         raise ModelError(
             f"{folder}: not found; expected the workdir of a run of train.py, check --workdir"
         )
     file = workdir / "config.json"
-    config = experiment.stored_config(experiment.read_json(file), source=file)
+    config = experiment.stored_config(
+        experiment.read_json(file), source=file, overrides=_of_machine(overrides)
+    )
     experiment.set_up_devices(config, trains=False)
     attempts = 0
     while True:
@@ -63,7 +79,7 @@ def load_run(workdir: Path, which: str) -> Model:
         if step is None:
             raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
         try:
-            return _restore(checkpoints, step, config, which)
+            return _restore(checkpoints, step, config, which, _of_folder(overrides))
         except ModelError:
             # Training that goes on may have put a newer one in its place.
             if attempts == _ATTEMPTS or (folder / str(step) / "state").exists():
@@ -72,7 +88,13 @@ def load_run(workdir: Path, which: str) -> Model:
             checkpoints.close()
 
 
-def _restore(checkpoints: Checkpoints, step: int, config: Config, which: str) -> Model:
+def _restore(
+    checkpoints: Checkpoints,
+    step: int,
+    config: Config,
+    which: str,
+    of_folder: Mapping[str, Any],
+) -> Model:
     description = {
         "config": experiment.as_json(config),
         "step": step,
@@ -81,7 +103,7 @@ def _restore(checkpoints: Checkpoints, step: int, config: Config, which: str) ->
     schema, embedder, shapes = _prepare(description, config)
     shapes = parallel.replicated_shapes(shapes, devices=jax.devices())
     state = checkpoints.restore_state(step, shapes)
-    return Model(embedder, state.variables, config, schema, description, shapes)
+    return Model(embedder, state.variables, config, schema, description, shapes, of_folder)
 
 
 def before_adversary(workdir: Path, model: Model) -> tuple[int, PyTree] | None:
@@ -97,8 +119,8 @@ def before_adversary(workdir: Path, model: Model) -> tuple[int, PyTree] | None:
         checkpoints.close()
 
 
-def load_bundle(folder: Path) -> Model:
-    """A bundle that --export_dir wrote."""
+def load_bundle(folder: Path, overrides: Mapping[str, Any] | None = None) -> Model:
+    """A bundle that --export_dir wrote; overrides: as of `load_run`."""
     file = folder / "config.json"
     description = experiment.read_json(file)
     expected = {"config", "schema", "num_categories", "seen_categories", "step", "which"}
@@ -113,7 +135,9 @@ def load_bundle(folder: Path) -> Model:
             f"{file}: num_categories is {description['num_categories']!r}, expected a number from "
             "1 on, export the bundle again"
         )
-    config = experiment.stored_config(description["config"], source=file)
+    config = experiment.stored_config(
+        description["config"], source=file, overrides=_of_machine(overrides)
+    )
     experiment.set_up_devices(config, trains=False)
     schema, embedder, shapes = _prepare(description, config)
     shapes = parallel.replicated_shapes(shapes)
@@ -128,7 +152,16 @@ def load_bundle(folder: Path) -> Model:
         ) from error
     checksum = description.get("variables_checksum")
     variables = export.read_variables(folder, shapes.variables, checksum=checksum)
-    return Model(embedder, variables, config, schema, description)
+    of_folder = _of_folder(overrides)
+    return Model(embedder, variables, config, schema, description, of_folder=of_folder)
+
+
+def _of_machine(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (overrides or {}).items() if name in OF_MACHINE}
+
+
+def _of_folder(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (overrides or {}).items() if name in OF_FOLDER}
 
 
 def _prepare(
@@ -150,6 +183,9 @@ def _prepare(
 def read_set(model: Model, *, split: str, data_dir: str | None) -> splits.RetrievalSet:
     """The test images, or the validation images that the run was selected on."""
     config = model.config
+    if data_dir is not None:
+        config = copy.deepcopy(config)
+        config.update_from_flattened_dict(model.of_folder)
     data = experiment.load_data(config, data_dir)
     splits.check_schema(data, model.schema, source="the model")
     if split == "test":
@@ -268,6 +304,8 @@ class Searcher:
     def descriptions(self, attributes: np.ndarray) -> np.ndarray:
         """(Q, V) of descriptions (Q, A)."""
         model = self._model
+        # Of a run nobody may have asked for it yet.
+        _choose_fusion_weight(model)
         vectors = experiment.embed_descriptions(
             model.config, self._embedders, model.variables, attributes
         )
@@ -275,6 +313,7 @@ class Searcher:
             vectors,
             width=self._embedders.width,
             score=model.config.eval.score,
+            # Of other scores it does not count.
             fusion_weight=model.description.get("fusion_weight", 1.0),
         )
 

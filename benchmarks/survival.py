@@ -54,6 +54,7 @@ class Run:
             f"--config.train.checkpoint_every_steps={SAVE_EVERY}",
             "--config.train.log_every_steps=1",
         ]
+        self.since = time.time()
         self.seen = Seen()
         self.said: list[str] = []
         self._process = subprocess.Popen(
@@ -149,7 +150,9 @@ def main() -> None:
                 step_before = seen.step
             else:
                 during_start += 1
-            during_save += any(killed.glob("checkpoints/*.orbax-checkpoint-tmp"))
+            # What a kill before this one left is not of this process.
+            saves = killed.glob("checkpoints/*.orbax-checkpoint-tmp")
+            during_save += any(save.stat().st_mtime > run.since for save in saves)
             print(f"kill {number + 1}: {seen}", flush=True)
             if (killed / "finished.json").exists():
                 raise RuntimeError("the run has ended before all kills: make EPOCHS more")

@@ -252,12 +252,28 @@ def answer_steps(folder: Path) -> None:
         print("done", flush=True)
 
 
+def _saves(config: Any, steps_per_epoch: int) -> int:
+    """How often a run saves, by train.py's rule."""
+    num_steps = config.train.num_epochs * steps_per_epoch
+    begins = experiment.adversary_begins(
+        config, steps_per_epoch=steps_per_epoch, num_train_steps=num_steps
+    )
+    every, _ = pacing(config.train.checkpoint_every_steps)
+    evaluates = round(config.train.eval_every_epochs * steps_per_epoch)
+    count = saved = 0
+    for step in range(1, num_steps + 1):
+        if step - saved >= every or step in (begins, num_steps) or step % evaluates == 0:
+            count, saved = count + 1, step
+    return count
+
+
 def stall(rounds: int) -> list[Row]:
-    """What a save costs the loop, of the time between saves."""
+    """What a save costs the loop, of the mean time between saves of the default."""
     config, train_set, schema = _default()
     step, state = _game(config, train_set, schema)
     loop = _Loop(step, state, _batches(config, train_set, schema), jax.device_count())
-    steps, _ = pacing(config.train.checkpoint_every_steps)
+    per_epoch = len(train_set.images) // config.train.batch_size
+    steps = round(config.train.num_epochs * per_epoch / _saves(config, per_epoch))
     numbers = itertools.count(1)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -274,7 +290,7 @@ def stall(rounds: int) -> list[Row]:
         seconds = alternate(calls, rounds)
     return [
         Row(
-            *("steps between two saves of the default", "with a save", "without", "s"),
+            *(f"{steps} steps, as many as lie between saves", "with a save", "without", "s"),
             *(seconds["save"], seconds["none"]),
             bar="<= 1.05",
         )

@@ -155,6 +155,6 @@ def get_config(preset: str = "") -> ConfigDict:
         study.seeds = (0, 1)
         study.overrides = (
             *("train.num_epochs=1", "train.eval_every_epochs=0.5"),
-            *("model.attention=none", "num_cpu_devices=1"),
+            *("model.attention=none", "num_cpu_devices=1", "losses.adversary.start_epoch=0.5"),
         )
     return study

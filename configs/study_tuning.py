@@ -1,7 +1,7 @@
 """Searches for settings of the family: each member's own fields, drawn at random, equally often.
 
 Command: python study.py --config configs/study_tuning.py:asmr --workdir runs/tuning/asmr
-Presets: recognition, two_stream, aaipr, asmr, sal. (jsreid had as many trials before these.)
+Presets: recognition, two_stream, aaipr, asmr, sal. (jsreid had more trials, before these.)
 
 The data is of another rendering seed than the default's, whose test split must choose nothing. All
 values are spelled out, so that a search stays what it was when a winner moves into its config.

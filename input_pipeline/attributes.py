@@ -43,6 +43,7 @@ _BREAKING_WORDS = ("and", "with", "wearing", "in", "carrying", "has")
 _SEPARATORS = re.compile(r"[\s\-_:=+/]+")
 # Of these, with "&", what may carry a denial on: "no hat and backpack".
 _JOINING = ("and", "&")
+_SIDES = {"left", "right"}
 _NEGATIONS = ("no", "without", "not", "never")
 _FILLERS = ("a", "an", "the", "person", "is", "of", "who", "who's", "clothes", "clothing", "body")
 
@@ -134,6 +135,14 @@ class Schema:
     def group_regions(self) -> tuple[tuple[float, float], ...]:
         """(R, 2) first and last share of the height, see REGIONS."""
         return tuple(REGIONS[group.region] for group in self.groups)
+
+    def groups_with_sides(self) -> list[str]:
+        """Names of groups whose words tell left from right, which a mirror image does not keep."""
+        return [
+            group.name
+            for group in self.groups
+            if _SIDES & set(re.split(r"[^a-z]+", " ".join([group.name, *group.values]).lower()))
+        ]
 
     def coding(self) -> "Schema":
         """What labels are read by: the schema without its regions."""

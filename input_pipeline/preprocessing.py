@@ -17,15 +17,23 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
-    """(H, W, 3) uint8 of any size to uint8 (height, width, 3)."""
-    shape = tf.shape(image)
-    if_equal = tf.logical_and(shape[0] == height, shape[1] == width)
+    """(H, W, 3) uint8 of any size to uint8 (height, width, 3), bilinear.
 
-    def resized() -> tf.Tensor:
-        exact = tf.image.resize(image, (height, width), antialias=True)
+    Shrunk images are smoothed; for larger ones that would change nothing and take several times as
+    long.
+    """
+    shape = tf.shape(image)
+    is_equal = tf.logical_and(shape[0] == height, shape[1] == width)
+    shrinks = tf.logical_or(shape[0] > height, shape[1] > width)
+
+    def resized(antialias: bool) -> tf.Tensor:
+        exact = tf.image.resize(image, (height, width), antialias=antialias)
         return tf.cast(tf.round(exact), tf.uint8)
 
-    return tf.ensure_shape(tf.cond(if_equal, lambda: image, resized), (height, width, 3))
+    def other_size() -> tf.Tensor:
+        return tf.cond(shrinks, lambda: resized(True), lambda: resized(False))
+
+    return tf.ensure_shape(tf.cond(is_equal, lambda: image, other_size), (height, width, 3))
 
 
 def normalise(image: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,8 @@
 """What a run takes from a data set: training images, and sets to rank (validation or test)."""
 
+import dataclasses
 import hashlib
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,6 +110,12 @@ def train_and_validation(
     known = data.listing.train_categories
     if data.has("val") and validation_fraction:
         validation = data.read("val")
+        if not validation.attributes.any():
+            raise DataError(
+                f"{data.data_dir}: nothing is known of any of the {len(validation.images)} images "
+                "of the split 'val', so that they cannot choose a checkpoint: label some, or make "
+                "them 'test'"
+            )
         seen = category_labels(data.listing.known_categories("val"), known) >= 0
         return _train_set(split, known), _retrieval_set(data, [("val", validation)], seen)
     held_out = carve_validation(
@@ -170,6 +178,26 @@ def _retrieval_set(
     )
 
 
+def labelled(data: RetrievalSet) -> RetrievalSet:
+    """The same without the images of which nothing is known: no description judges them.
+
+    The set itself where that leaves none.
+    """
+    known = data.label >= 0
+    if known.all() or not known.any():
+        return data
+    return dataclasses.replace(
+        data,
+        images=list(itertools.compress(data.images, known)),
+        file_name=list(itertools.compress(data.file_name, known)),
+        attributes=data.attributes[known],
+        label=data.label[known],
+        person_id=data.person_id[known],
+        camera_id=data.camera_id[known],
+        is_query=data.is_query[known],
+    )
+
+
 def digest(data: TrainSet | RetrievalSet) -> str:
     """Changes with the number of images, their order, labels and categories."""
     content = hashlib.sha256()
@@ -189,7 +217,7 @@ def test_set(data: DataSet, known: np.ndarray | None = None) -> RetrievalSet:
     images = sum(len(split.images) for _, split in parts)
     if not images:
         raise DataError(
-            f"{data.data_dir}: 0 test queries and 0 gallery images; expected at least one of each, "
+            f"{data.data_dir}: 0 test queries and 0 gallery images; expected at least one image, "
             "check the splits 'gallery' and 'query' (a CSV's 'test')"
         )
     known = data.listing.train_categories if known is None else known

@@ -8,7 +8,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from absl import logging
+
 from input_pipeline.errors import DataError
+
+# In a folder whose writers take turns. Empty, and it stays there: were it removed, another host of
+# a network file system might lock what is no longer there.
+LOCK_NAME = ".jsreid.lock"
+
+# What a file system says that has no such locks.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 
 
 @contextlib.contextmanager
@@ -17,26 +26,58 @@ def only_writer(out: Path, *, wait: bool = True) -> Iterator[int]:
 
     Several runs may find the same data missing at the same moment; the others wait here and then
     find it. Yields the lock's file descriptor: the lock goes with the last process that has it, so
-    a killed one leaves nothing behind, and child processes that write are given it too.
+    a killed one keeps nobody out, and child processes that write are given it too. It is of a file,
+    because network file systems tell other hosts of nothing else.
 
     wait: False raises DataError where another process has it.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = os.open(out.parent, os.O_RDONLY)
+        lock = _locked(out.parent, wait=wait)
+    except BlockingIOError as error:
+        raise DataError(
+            f"{out.parent}: another process is writing there: wait until it has ended, or "
+            "choose another folder"
+        ) from error
     except OSError as error:
         raise _cannot_write(out, error) from error
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"{out.parent}: another process is writing there: wait until it has ended, or "
-                "choose another folder"
-            ) from error
-        yield folder
+        yield lock
     finally:
-        os.close(folder)
+        os.close(lock)
+
+
+def _locked(folder: Path, *, wait: bool) -> int:
+    """The descriptor of what is locked: the lock's file, or the folder where there can be none."""
+    lock = _opened(folder)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(lock)
+            raise
+        logging.warning(
+            "%s: this file system has no locks (%s), so nothing keeps a second run from writing "
+            "there at the same time",
+            folder,
+            error.strerror,
+        )
+    return lock
+
+
+def _opened(folder: Path) -> int:
+    file = folder / LOCK_NAME
+    with contextlib.suppress(OSError):
+        lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        with contextlib.suppress(OSError):
+            # Other users of a folder that they share may lock it too, whatever the umask.
+            os.fchmod(lock, 0o666)
+        return lock
+    # What others prepared there can be read all the same, where nothing can be written.
+    try:
+        return os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return os.open(folder, os.O_RDONLY)
 
 
 @contextlib.contextmanager

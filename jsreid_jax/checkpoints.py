@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import shutil
 import time
 from pathlib import Path
@@ -101,7 +102,7 @@ class Checkpoints:
     def _set_aside_damaged(self, *, read_only: bool) -> list[str]:
         """Move away every checkpoint whose files changed; a sentence for each.
 
-        With several hosts the first one does it, and the others learn nothing of it.
+        With several hosts the first one does it.
         """
         sentences = []
         for path in _step_folders(self._folder) if hosts.is_first() or read_only else []:
@@ -124,12 +125,9 @@ class Checkpoints:
                 target = target.with_name(f"{target.name}_again")
             path.rename(target)
             sentences.append(
-                f"{path}: this checkpoint is damaged ({reason}); it now lies in {target}, and the "
-                "run goes on from the newest whole one"
+                f"{path}: this checkpoint is damaged ({reason}); it now lies in {target}"
             )
-        if not read_only:
-            hosts.wait_for_all("damaged checkpoints are set aside")
-        return sentences
+        return sentences if read_only else json.loads(hosts.first_says(json.dumps(sentences)))
 
     def _add_checksums(self) -> None:
         """Called by orbax when all files of a save are written, before it commits."""
@@ -210,6 +208,8 @@ class Checkpoints:
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
         except Exception as error:  # orbax raises bare ones for arrays that do not read
+            if hosts.says_host_gone(error):
+                raise
             raise ModelError(unreadable(path, error)) from error
         return parallel.as_local(restored["state"])
 
@@ -277,7 +277,11 @@ def write_checksums(path: Path) -> None:
 
 
 def damage(path: Path) -> str:
-    """What is wrong with the files of a checkpoint; "" if they hold what was written."""
+    """What is wrong with the files of a checkpoint; "" if they hold what was written.
+
+    Raises:
+        ModelError: a file that does not read, for a reason that is not its own.
+    """
     try:
         lines = (path / CHECKSUMS).read_text().splitlines()
         expected = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines)}
@@ -289,10 +293,15 @@ def damage(path: Path) -> str:
                 return f"{name} is missing"
             if _checksum(found[name]) != expected[name]:
                 return f"{name} does not hold what was written"
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
         if not path.exists():
             return ""  # removed in the meantime by the run that it belongs to
         return f"{CHECKSUMS} or a file that it lists does not read: {error}"
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or path}: cannot be read now ({error.strerror}), which says nothing "
+            "of what it holds; expected a disk that answers, and permission: try again"
+        ) from error
     return ""
 
 

@@ -8,8 +8,8 @@ import re
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import jax
@@ -79,6 +79,8 @@ def join(
     patience = threading.Timer(timeout, give_up, [apart])
     patience.daemon = True
     patience.start()
+    # JAX's own would take SIGTERM for a protocol that knows no step of a resumed run; see `Stops`.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address,
@@ -180,6 +182,11 @@ def _texts_of_all(text: str) -> list[str]:
     return [row[:size].tobytes().decode() for row, size in zip(rows, lengths, strict=True)]
 
 
+def first_says(text: str) -> str:
+    """The first host's text, on all hosts; all must call it, and none with an empty one."""
+    return text if jax.process_count() == 1 else _texts_of_all(text)[0]
+
+
 def rows_of_all(count: int, compute: Callable[[slice], np.ndarray]) -> np.ndarray:
     """(count, ...) rows of which every host computes its share and gets all.
 
@@ -203,12 +210,27 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def told_to_stop(step: int) -> bool:
-    """Whether all hosts shall stop after this step, because one of them got SIGTERM.
+class Stops:
+    """Whether all hosts shall stop after a step, because one of them was told to.
 
-    All hosts must ask after every step; they hear it at the same one.
+    Args:
+        told: what this host has been told; not empty: to stop.
     """
-    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+    # With several hosts a step's answer is read so many steps later: nobody waits for a step that
+    # the devices have not done yet.
+    LAG = 2
+
+    def __init__(self, told: Sequence[int]):
+        self._told = told
+        self._asked: deque[Callable[[], bool]] = deque()
+
+    def after_step(self) -> bool:
+        """All hosts must ask after every step; they hear of it at the same one."""
+        if jax.process_count() == 1:
+            return bool(self._told)
+        self._asked.append(parallel.any_of_all_hosts(bool(self._told)))
+        return len(self._asked) > self.LAG and self._asked.popleft()()
 
 
 def leave() -> None:

@@ -5,6 +5,7 @@ written against AXIS, so that a later move to shard_map changes this file alone.
 """
 
 import collections
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -135,6 +136,24 @@ def from_all_hosts(array: np.ndarray) -> np.ndarray:
     All hosts must call it.
     """
     return multihost_utils.process_allgather(array)
+
+
+@functools.cache
+def _sum_over_all_devices() -> Callable[[np.ndarray], jax.Array]:
+    return jax.pmap(lambda x: jax.lax.psum(x, AXIS), axis_name=AXIS)
+
+
+def any_of_all_hosts(flag: bool) -> Callable[[], bool]:
+    """A function that tells whether any host's flag was True, once the devices know.
+
+    All hosts must call this one; it waits for nothing that accelerators still have to do.
+    """
+    flags = np.full(jax.local_device_count(), flag, np.int32)
+    total = _sum_over_all_devices()(flags)
+    if jax.default_backend() == "cpu":
+        # As in `parallel_step`.
+        jax.block_until_ready(total)
+    return lambda: bool(per_device(total)[0] > 0)
 
 
 def assert_replicas_identical(tree: PyTree) -> None:

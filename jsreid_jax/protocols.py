@@ -205,7 +205,7 @@ def create_task(protocol: str, candidates: Candidates) -> Task:
     task = _MAKE[protocol](candidates)
     if not len(candidates.categories) and len(task.images):
         raise ModelError(
-            f"nothing is known of any of the {len(task.images)} test images, so no ranking can be "
+            f"nothing is known of any of the {len(task.images)} images, so no ranking can be "
             "judged; search them with --query, or label some"
         )
     if not len(task.queries) or not len(task.images):

@@ -342,22 +342,26 @@ def update_embedder(
 def draw_people(
     batch: Batch, group_sizes: Sequence[int], step: Array, options: StepOptions
 ) -> Draw:
-    """What the synthesiser is asked for at a step; every device draws its own.
+    """What the synthesiser is asked for at a step: of the whole batch, and of it a device's share.
 
-    All in one draw: a CPU runs each as a loop of many small operations.
+    So it does not depend on the number of devices. All in one draw: a CPU runs each as a loop of
+    many small operations.
     """
-    place = step
+    descriptions, first = batch.description, 0
     if options.axis_name is not None:
-        devices = jax.lax.axis_size(options.axis_name)
-        place = step * devices + jax.lax.axis_index(options.axis_name)
-    key = jax.random.fold_in(jax.random.key(options.seed), place)
+        descriptions = jax.lax.all_gather(descriptions, options.axis_name, tiled=True)
+        first = jax.lax.axis_index(options.axis_name) * len(batch.label)
+    key = jax.random.fold_in(jax.random.key(options.seed), step)
     widths = (NOISE_WIDTH, NOISE_WIDTH, len(group_sizes))
-    drawn = jax.random.normal(key, (len(batch.label), sum(widths)))
+    drawn = jax.random.normal(key, (len(descriptions), sum(widths)))
     noise, unseen_noise, order = jnp.split(drawn, np.cumsum(widths)[:-1], axis=1)
-    return Draw(
+    whole = Draw(
         noise=noise,
-        unseen_description=draw_from_prior(order, batch.description, group_sizes),
+        unseen_description=draw_from_prior(order, descriptions, group_sizes),
         unseen_noise=unseen_noise,
+    )
+    return jax.tree.map(
+        lambda rows: jax.lax.dynamic_slice_in_dim(rows, first, len(batch.label)), whole
     )
 
 
@@ -366,14 +370,16 @@ _OF_DESCRIPTIONS = (
     *("arc_face", "semantic_margin", "cycle"),
 )
 # By part of the embedder that may rest at first: the losses that teach it. (The image stream learns
-# from any. Tokens ask for attention too.)
+# from any. Tokens ask for attention too, but not through their norm.)
 _TAUGHT_BY = {
     "attribute_stream/mlp": _OF_DESCRIPTIONS,
     "attribute_stream/tokens": (*_OF_DESCRIPTIONS, "group_prediction", "conditioned"),
-    "attribute_stream/token_norm": (*_OF_DESCRIPTIONS, "group_prediction", "conditioned"),
+    "attribute_stream/token_norm": _OF_DESCRIPTIONS,
     "attribute_head": ("attribute_head", "description_head", "cycle"),
     "concept_classifier": ("image_concept", "attribute_concept"),
     "conditioned_attention": ("conditioned",),
+    "group_weights": ("semantic_margin",),
+    "log_temperature": ("contrastive",),
     "synthesiser": ("synthesis", "cycle"),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def plan(config: Config, workdir: Path) -> list[Run]:
             overrides = tuple({o.partition("=")[0]: o for o in given}.values())
             try:
                 run_config = command_line.load_config(entry["config"], overrides)
-                config_check.check_config(run_config)
+                config_check.check_training(run_config)
             except ModelError as error:
                 raise ModelError(f"run {entry['name']}: {error}") from error
             runs.append(
@@ -103,7 +104,13 @@ def _check_study(config: Config) -> None:
             "configs/study_rendered.py (train.py runs a single config)"
         )
     entries = list(config.runs)
-    given = (*config.overrides, *(o for e in entries for o in e.get("overrides", ())))
+    for entry in entries:
+        if not isinstance(entry, Mapping) or set(entry) != {"name", "config", "overrides"}:
+            found = ", ".join(map(str, entry)) if isinstance(entry, Mapping) else repr(entry)
+            raise ModelError(
+                f"a run of the study has the fields {found}; expected name, config and overrides"
+            )
+    given = (*config.overrides, *(o for e in entries for o in e["overrides"]))
     for override in given:
         if not isinstance(override, str) or not re.fullmatch(r"[\w.]+=.*", override, re.DOTALL):
             raise ModelError(
@@ -117,15 +124,9 @@ def _check_study(config: Config) -> None:
             )
     if not entries or not config.seeds:
         raise ModelError("the study has no runs or no seeds, expected one or more of each")
-    for entry in entries:
-        if set(entry) != {"name", "config", "overrides"}:
-            raise ModelError(
-                f"a run of the study has the fields {', '.join(entry)}; expected name, config and "
-                "overrides"
-            )
     names = [entry["name"] for entry in entries]
     for name in (config.name, *names):
-        if not re.fullmatch(r"\w[\w.-]*", name) or name == "runs":
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or name == "runs":
             raise ModelError(
                 f"the name {name!r} cannot be a folder of the study: expected letters, digits and "
                 "_ . -, and not 'runs'"

@@ -28,6 +28,8 @@ class Result:
 
     passes: images that went through the image stream in training. probe: how well a linear probe
     tells the modalities apart, NaN where it does not apply. curve: validation mAP by step.
+    code: version of what trained it, or several; "" of runs that are older than this note.
+    best_step: of the checkpoint that was evaluated.
     """
 
     queries: comparison.Queries
@@ -37,6 +39,8 @@ class Result:
     passes: int
     probe: float
     curve: dict[int, float]
+    code: str
+    best_step: int
 
 
 def read_result(run: Run) -> Result | None:
@@ -57,6 +61,7 @@ def read_result(run: Run) -> Result | None:
         gallery, average_precision = int(evaluated["gallery"]), evaluated["average_precision"]
         step, seconds = int(trained["step"]), trained.get("seconds")
         probe = (evaluated.get("modalities") or {}).get("probe")
+        code, best_step = " then ".join(trained.get("code", ())), int(evaluated["step"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{metrics} and {finished}: do not read as what train.py and eval.py write "
@@ -76,6 +81,8 @@ def read_result(run: Run) -> Result | None:
         passes=step * run.config.train.batch_size,
         probe=np.nan if probe is None else float(probe),
         curve=read_curve(run.workdir, "validation/mAP"),
+        code=code,
+        best_step=best_step,
     )
 
 
@@ -140,6 +147,7 @@ class Outcomes:
             "gallery": any_result.gallery if any_result else None,
             "reference": config.reference,
             "resamples": comparison.RESAMPLES,
+            "code": self._code(),
             "runs": {},
         }
         for run in self._runs[: len(config.runs)]:
@@ -163,6 +171,7 @@ class Outcomes:
                         strict=True,
                     )
                 ),
+                "best_steps": {str(seed): result.best_step for seed, result in own.items()},
                 "image_passes": round(np.mean([r.passes for r in own.values()])) if own else None,
                 "curves": [result.curve for result in own.values()],
                 "subsets": {
@@ -176,6 +185,13 @@ class Outcomes:
                 },
             }
         return summary
+
+    def _code(self) -> dict[str, list[str]]:
+        """By version of the code the runs that it trained, "name seed"."""
+        found: dict[str, list[str]] = {}
+        for (name, seed), result in sorted(self.results.items()):
+            found.setdefault(result.code, []).append(f"{name} {seed}")
+        return found
 
 
 def _asked(result: Result) -> tuple:

@@ -90,6 +90,12 @@ def carry_out(
             flush=True,
         )
         write()
+    versions = len({result.code for result in outcomes.results.values()})
+    if versions > 1:
+        print(
+            f"The runs were trained by {versions} versions of the code, which may be why they "
+            "differ: table.md says which; another --workdir trains all anew"
+        )
     print(f"Written: {workdir / config.name}/ table.md, table.csv, table.png, curves.png")
     return any(state not in (FINISHED, NOT_RUN) for state in outcomes.states.values())
 

@@ -71,10 +71,12 @@ def markdown(summary: dict[str, Any]) -> str:
         "",
         "Modality probe: balanced accuracy of a linear probe that tells images from descriptions "
         "in the joint space, 50 says that it cannot, 100 that they lie apart (all descriptions).",
+        *_code(summary["code"]),
     ]
     shown = [report.METRICS[metric] for metric in SHOWN]
     compared = [f"{report.METRICS[m]} against {summary['reference']}" for m in COMPARED]
     columns = ["run", "seeds", *shown, *compared, "modality probe", "training s", "image passes"]
+    columns.append("steps of the checkpoints")
     for subset in SUBSETS:
         lines += ["", f"## {subset}{_queries(summary, subset)}", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]
@@ -84,6 +86,20 @@ def markdown(summary: dict[str, Any]) -> str:
                 for cells in _rows(summary, name, run, subset)
             ]
     return "\n".join(lines) + "\n"
+
+
+def _code(runs_of: dict[str, list[str]]) -> list[str]:
+    """A paragraph on the versions of the code that trained the runs, if there is a run."""
+    if not runs_of:
+        return []
+    named = {code or "not noted": runs for code, runs in runs_of.items()}
+    if len(named) == 1:
+        return ["", f"Code of all runs: {next(iter(named))}."]
+    parts = "; ".join(f"{code}: {', '.join(runs)}" for code, runs in named.items())
+    return [
+        "",
+        f"**Trained by different versions of the code**, which may be why they differ. {parts}.",
+    ]
 
 
 def _queries(summary: dict[str, Any], subset: str) -> str:
@@ -117,6 +133,7 @@ def _rows(
             _spread(run["probe"]),
             "-" if np.isnan(run["seconds"]) else f"{run['seconds']:.0f}",
             f"{run['image_passes']:,}",
+            ", ".join(map(str, run["best_steps"].values())),
         ]
     for state, seeds in _missing(run):
         yield [name, _seeds(seeds), state]

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +220,33 @@ def test_forms_of_csv_that_mean_the_same(tmp_path, newline, delimiter, mark):
 def test_spellings_that_mean_the_same(tmp_path, old, new):
     assert old in LABELS
     assert same(read(tmp_path / "a", LABELS.replace(old, new)), read(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "Sep=;"])
+def test_the_line_in_which_excel_names_its_delimiter_is_read(tmp_path, line):
+    text = f"{line}\n{LABELS.replace(',', ';')}"
+    assert same(read(tmp_path / "a", text), read(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("stored", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_letters_with_accents_may_be_written_in_either_form(tmp_path, stored, written):
+    folder = make_folder(tmp_path / "mine")
+    on_disk, in_csv = (unicodedata.normalize(form, "images/fé.jpg") for form in (stored, written))
+    (folder / "images" / "a.jpg").rename(folder / on_disk)
+    (folder / "labels.csv").write_text(LABELS.replace("images/a.jpg", in_csv), encoding="utf-8")
+    listing = read_any_folder(folder)
+    files = [file for images in listing.splits.values() for file in images.files]
+    assert on_disk in [file.name for file in files]
+    assert all(listing.path(file).is_file() for file in files)
+
+
+def test_a_manifest_of_somebody_else_tells_nothing(tmp_path):
+    folder = make_folder(tmp_path / "mine")
+    (folder / "manifest.json").write_text('{"files": 2}')
+    assert same(read_any_folder(folder), read(tmp_path / "b"))
+    (folder / "manifest.json").write_text('{"facts": [2]}')
+    with pytest.raises(DataError, match=r"manifest\.json is damaged .*or move it away"):
+        read_any_folder(folder)
 
 
 def test_ids_may_be_left_out(tmp_path):
@@ -553,6 +581,12 @@ BAD_LABELS: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "is empty: expected a CSV file"),
     "blank": ("\n \n", "is empty: expected a CSV file"),
     "only delimiters": (",,,\n,,,\n", "is empty: expected a CSV file"),
+    "no more than a space": ("\u00a0\n", "is empty: expected a CSV file"),
+    "an unknown person": (
+        changed(",17,1,", ",unknown,1,"),
+        "line 2, column 'person_id': found 'unknown', expected a number or name, or nothing",
+    ),
+    "an unknown camera": (changed(",17,2,", ",17,N/A,"), "line 3, column 'camera_id': found 'N/A'"),
     "only a header": (HEADER, "has a header and no row"),
     "latin-1": (changed("female", "fémale").encode("latin-1"), "line 2 holds the byte 0xe9.*UTF-8"),
     "utf-16": (LABELS.encode("utf-16"), "is encoded in UTF-16, expected UTF-8: save it as UTF-8"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from games import make_game, make_state
 
+from jsreid_jax import checkpoints as checkpoints_module
 from jsreid_jax import export, parallel
 from jsreid_jax.checkpoints import (
     CHECKSUMS,
@@ -235,7 +236,7 @@ def test_harm_to_any_file_is_found_or_harmless(two_saved, state, tmp_path, harm)
         checkpoints.close()
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_begins_anew(two_saved, tmp_path):
+def test_checkpoints_that_are_all_damaged_are_all_set_aside(two_saved, tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(two_saved, folder)
     for step in ("1", "2"):
@@ -244,6 +245,19 @@ def test_a_run_whose_checkpoints_are_all_damaged_begins_anew(two_saved, tmp_path
     assert checkpoints.latest_step() is None and len(checkpoints.set_aside) == 2
     checkpoints.close()
     assert sorted(p.name for p in folder.with_name(DAMAGED).iterdir()) == ["1", "2"]
+
+
+def test_a_disk_that_does_not_answer_says_nothing_of_a_checkpoint(two_saved, tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(two_saved, folder)
+
+    def no_answer(file):
+        raise OSError(errno.EIO, "Input/output error", str(file))
+
+    monkeypatch.setattr(checkpoints_module, "_checksum", no_answer)
+    with pytest.raises(ModelError, match=r"cannot be read now \(Input/output error\).*try again"):
+        Checkpoints(folder)
+    assert sorted(p.name for p in folder.iterdir() if p.name.isdigit()) == ["1", "2"]
 
 
 def test_evaluation_refuses_what_is_damaged_and_moves_nothing(two_saved, tmp_path):

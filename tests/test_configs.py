@@ -335,8 +335,13 @@ def test_parts_that_a_later_stage_teaches_are_known_to_rest(monkeypatch):
             config, train_set, steps_per_epoch=10, num_train_steps=3000
         ).first_steps
 
-    rest = {"attribute_stream/mlp": 1000, "attribute_head": 1000}
+    descriptions = ("attribute_stream/mlp", "attribute_stream/token_norm", "attribute_head")
+    rest = dict.fromkeys(descriptions, 1000)
     assert found() == rest
+    # Tokens ask for maps from the start; without maps they rest as all that descriptions teach.
+    config.model.attention = "none"
+    assert found() == rest | {"attribute_stream/tokens": 1000}
+    config.model.attention = "guided"
     config.optimizer.name = "sgd"
     assert found() == {}
     config = rendered_market.get_config()
@@ -381,3 +386,25 @@ def test_json_files_are_whole_or_refused(tmp_path):
         file.write_text(content)
         with pytest.raises(ModelError, match=r"x\.json"):
             experiment.read_json(file)
+
+
+def test_a_loss_that_would_never_count_is_refused_when_trained_alone():
+    config: Any = rendered_market.get_config()
+    config.train.num_epochs = 2
+    with pytest.raises(
+        ModelError, match=r"losses\.adversary has a weight and begins at epoch 2, b"
+    ):
+        config_check.check_training(config)
+    # What has been trained can be evaluated.
+    config_check.check_config(config)
+    config.losses.adversary.start_epoch = 1.5
+    config_check.check_training(config)
+
+
+def test_one_image_on_a_device_has_no_company():
+    config: Any = rendered_market.get_config()
+    experiment._check_company(config, rows=1)
+    config.losses.conditioned.weight = 1.0
+    experiment._check_company(config, rows=2)
+    with pytest.raises(ModelError, match=r"1 image on each of .*config\.losses\.conditioned s"):
+        experiment._check_company(config, rows=1)

@@ -91,7 +91,7 @@ def test_a_checkpoint_that_training_replaces_is_chosen_anew(tmp_path, monkeypatc
         def close(self):
             pass
 
-    def restore(checkpoints, step, config, which):
+    def restore(checkpoints, step, config, which, of_folder):
         if step != 2:
             raise ModelError(f"{step} does not read")
         return step
@@ -305,3 +305,24 @@ def test_re_ranking_equals_sorting_the_best_anew():
         precision = hits.cumsum() / np.arange(1, 41)
         average_precision = precision[hits].mean()
         assert judgement.per_query["AP_step"][query] == pytest.approx(average_precision)
+
+
+def test_a_run_ranks_with_the_weight_that_validation_chose(monkeypatch):
+    """Also where nobody has asked for it before."""
+    config: Any = default.get_config()
+    config.eval.score = "fused"
+    monkeypatch.setattr(experiment, "embed_descriptions", lambda *given: np.ones((2, 3)))
+    used = []
+    monkeypatch.setattr(
+        evaluation,
+        "query_vectors",
+        lambda vectors, *, width, score, fusion_weight: used.append(fusion_weight),
+    )
+    nothing: Any = None
+    for told in ({"validation": {"fusion_weight": 0.03}}, {"fusion_weight": 0.01}):
+        model = Model(nothing, nothing, config, nothing, told)
+        monkeypatch.setattr(
+            evaluation, "Embedders", lambda *given, **others: SimpleNamespace(width=3)
+        )
+        trained_model.Searcher(model).descriptions(np.ones((2, 5)))
+    assert used == [0.03, 0.01]

@@ -150,12 +150,22 @@ def test_two_hosts_are_one_run_and_one_evaluation(root, data, alone, tmp_path):
         assert [process.wait(timeout=120) for process in processes] == [0, 0]
     stopped_at = newest(workdir)
     assert not (workdir / "finished.json").exists() and stopped_at < newest(alone)
+    # Told again before its first step: a resumed run too does a few and saves.
+    with started(root, tmp_path / "again", ["train.py"], both) as processes:
+        while "device(s) on 2 host(s)" not in (tmp_path / "again" / "1.log").read_text():
+            time.sleep(0.05)
+            assert processes[1].poll() is None
+        processes[1].send_signal(signal.SIGTERM)
+        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert stopped_at < newest(workdir) <= stopped_at + 1 + hosts.Stops.LAG
+    assert not (workdir / "finished.json").exists()
+    stopped_at = newest(workdir)
     said = run(root, tmp_path / "second", "train.py", both)
     assert all(f"Resuming from the checkpoint of step {stopped_at}" in text for text in said)
     assert (workdir / "finished.json").exists()
     # One of them writes.
     assert "train/embedder_loss" in said[0] and "train/embedder_loss" not in said[1]
-    assert len(list(workdir.glob("events.out.tfevents.*"))) == 2
+    assert len(list(workdir.glob("events.out.tfevents.*"))) == 3
     assert_same_run(workdir, alone, tolerance=1e-5)
 
     evaluate = ["--workdir", workdir, "--output_dir", tmp_path / "together"]
@@ -236,6 +246,10 @@ def test_one_host_agrees_with_itself():
     hosts.check_devices()
     hosts.check_agreement({"config": "x"})
     hosts.wait_for_all("nobody")
-    assert hosts.is_first() and not hosts.told_to_stop(1)
+    told: list[int] = []
+    stops = hosts.Stops(told)
+    assert hosts.is_first() and not stops.after_step()
+    told.append(signal.SIGTERM)
+    assert stops.after_step()
     rows = hosts.rows_of_all(5, lambda rows: np.arange(5)[rows])
     np.testing.assert_array_equal(rows, np.arange(5))

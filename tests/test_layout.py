@@ -31,6 +31,7 @@ from input_pipeline.rendering.layout import write_layout
 from input_pipeline.rendering.layouts.market import MARKET_LAYOUT, plan_images
 from input_pipeline.rendering.plan import PersonFiles, PlannedImage
 from input_pipeline.rendering.population import draw_population
+from input_pipeline.whole_folder import LOCK_NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "labels" / "market_attribute.mat"
@@ -58,6 +59,11 @@ def rendered(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("layout") / "data"
     assert write_layout(out, **SMALL, workers=1)
     return out
+
+
+def left_in(folder: Path) -> list[str]:
+    """Names in a folder but for the lock's."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK_NAME)
 
 
 def replace_plan(monkeypatch, plan) -> None:
@@ -193,7 +199,7 @@ def test_nothing_is_left_after_an_error(tmp_path, monkeypatch, error, raised, me
     monkeypatch.setattr(render, "render_jpeg", failing)
     with pytest.raises(raised, match=message):
         write_layout(tmp_path / "data", **SMALL, workers=1)
-    assert len(calls) == 5 and not list(tmp_path.iterdir())
+    assert len(calls) == 5 and not left_in(tmp_path)
 
 
 def test_an_error_in_a_worker_process_is_reported(tmp_path, monkeypatch):
@@ -205,7 +211,7 @@ def test_an_error_in_a_worker_process_is_reported(tmp_path, monkeypatch):
     replace_plan(monkeypatch, unwritable)
     with pytest.raises(DataError, match=r"cannot be written.*File name too long"):
         write_layout(tmp_path / "data", **SMALL, workers=2)
-    assert not list(tmp_path.iterdir())
+    assert not left_in(tmp_path)
 
 
 def test_a_killed_run_leaves_only_a_partial_that_the_next_replaces(tmp_path, cheap_renderer):
@@ -221,10 +227,10 @@ def test_a_killed_run_leaves_only_a_partial_that_the_next_replaces(tmp_path, che
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert [entry.name for entry in tmp_path.iterdir()] == ["data.partial"]
+    assert left_in(tmp_path) == ["data.partial"]
     (partial / "query" / "rest.jpg").write_bytes(b"")
     write_layout(tmp_path / "data", **SMALL, workers=1)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["data"]
+    assert left_in(tmp_path) == ["data"]
     read_market_folder(tmp_path / "data")
 
 
@@ -280,7 +286,7 @@ def test_bad_arguments_exit_2_with_one_sentence(
     assert command.main([*out, *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert not left_in(tmp_path)
 
 
 def test_contact_sheet_alone(tmp_path):

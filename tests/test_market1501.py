@@ -24,6 +24,7 @@ from input_pipeline.datasets.market1501.folder import (
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
 from input_pipeline.datasets.person_labels import PersonLabels
 from input_pipeline.errors import DataError
+from input_pipeline.whole_folder import LOCK_NAME
 
 LABEL_FILE_NAME = MARKET_LABEL_FILE.name
 SPLITS = ("train", "query", "gallery")
@@ -155,7 +156,7 @@ def test_bad_image_is_named_or_skipped(data_dir, content):
     name = f"bounding_box_train/{image.name}"
     with pytest.raises(DataError, match=rf"1 of the images.*\({name}\).*skip_bad_images=True"):
         load_market1501(str(data_dir))
-    assert not list((data_dir / "prepared").iterdir())
+    assert [path.name for path in (data_dir / "prepared").iterdir()] == [LOCK_NAME]
     data = load_market1501(str(data_dir), skip_bad_images=True)
     assert list(data.skipped) == [name]
     records = data.read("train")
@@ -191,7 +192,7 @@ def test_a_full_disk_while_writing_leaves_nothing(data_dir, monkeypatch, error):
     monkeypatch.setattr(Market1501, "_generate_examples", failing)
     with pytest.raises(DataError, match="the disk is full"):
         load_market1501(str(data_dir))
-    assert not list((data_dir / "prepared").iterdir())
+    assert [path.name for path in (data_dir / "prepared").iterdir()] == [LOCK_NAME]
 
 
 def remove(name: str):

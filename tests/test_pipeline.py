@@ -190,6 +190,13 @@ def test_a_resized_image_is_rounded_to_the_nearest_levels():
     assert np.abs(np.asarray(got, np.float32) - np.asarray(exact)).max() <= 0.5
 
 
+def test_enlarging_is_as_it_would_be_with_smoothing():
+    image = np.random.default_rng(0).integers(0, 256, (SIZE[0] - 5, SIZE[1] // 2, 3), np.uint8)
+    exact = tf.image.resize(image, SIZE, antialias=True)
+    got = resize(tf.constant(image), height=SIZE[0], width=SIZE[1])
+    assert np.abs(np.asarray(got, np.float32) - np.asarray(exact)).max() <= 0.51
+
+
 def test_a_truncated_image_is_an_error_not_a_grey_picture():
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(jpeg(50, (64, 64))[:-200])

@@ -24,7 +24,10 @@ def make_result() -> dict[str, Any]:
         "protocol_says": "as category, but",
         "average_precision": "step",
         "ties": "by gallery index",
-        "score": {"kind": "fused", "fusion_weight": 0.03, "reranked": 100, "rerank_weight": 0.01},
+        "score": {
+            **{"kind": "fused", "fusion_weight": 0.03, "chosen": True},
+            **{"reranked": 100, "rerank_weight": 0.01},
+        },
         "split": "test",
         "data": {"name": "mine & yours", "dir": "data/<mine>"},
         "step": 1200,

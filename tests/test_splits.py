@@ -146,3 +146,36 @@ def test_a_model_of_other_attributes_is_refused(data):
     other = Schema(name="other", groups=(Group("hat", ("no", "yes"), binary=True),))
     with pytest.raises(DataError, match=r"attributes of 'market1501'.*trained on those of 'other'"):
         splits.check_schema(data, other, source="the model")
+
+
+def test_a_validation_split_of_which_nothing_is_known_is_refused(data):
+    images = data.listing.splits
+    listing = dataclasses.replace(
+        data.listing, splits={"train": images["train"], "val": images["gallery"]}
+    )
+
+    class WithVal(records.DataSet):
+        def read(self, split):
+            found = data.read("gallery" if split == "val" else split)
+            if split == "val":
+                found = dataclasses.replace(found, attributes=0 * found.attributes)
+            return found
+
+    own = WithVal(listing, (), data.prepared)
+    with pytest.raises(DataError, match=r"nothing is known of any of the .* of the split 'val'"):
+        splits.train_and_validation(own, validation_fraction=0.1, seed=0)
+
+
+def test_images_of_which_nothing_is_known_are_not_judged(data):
+    test = splits.test_set(data)
+    assert splits.labelled(test) is test
+    label = test.label.copy()
+    label[[0, 3]] = -1
+    kept = splits.labelled(dataclasses.replace(test, label=label))
+    rows = np.flatnonzero(label >= 0)
+    assert list(kept.file_name) == [test.file_name[row] for row in rows]
+    assert list(kept.images) == [test.images[row] for row in rows]
+    np.testing.assert_array_equal(kept.attributes, test.attributes[rows])
+    np.testing.assert_array_equal(kept.is_query, test.is_query[rows])
+    nothing = dataclasses.replace(test, label=np.full_like(label, -1))
+    assert splits.labelled(nothing) is nothing

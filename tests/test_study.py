@@ -77,6 +77,7 @@ class FakeRuns:
         self.ran: list[str] = []
         self.fails: set[str] = set()
         self.descriptions: dict[str, list[str]] = {}
+        self.code: dict[str, str] = {}
         monkeypatch.setattr(running, "run_command", self)
 
     def __call__(self, command, log, *, stopped, lock):
@@ -91,7 +92,12 @@ class FakeRuns:
                 return 2
         workdir.mkdir(parents=True, exist_ok=True)
         if script == "train.py":
-            left = {"step": 10, "best_step": 5, "seconds": 7.5}
+            left = {
+                "step": 10,
+                "best_step": 5,
+                "seconds": 7.5,
+                "code": [self.code.get(name, "abc")],
+            }
             experiment.write_json(workdir / "finished.json", left)
             return 0
         out = Path(command[command.index("--output_dir") + 1])
@@ -99,7 +105,7 @@ class FakeRuns:
         score = 0.5 + 0.1 * name.startswith("b") + 0.02 * name.endswith("3")
         scored = queries(score, self.descriptions.get(name, DESCRIPTIONS))
         experiment.write_text(out / "per_query.csv", comparison.as_csv(scored))
-        metrics: dict[str, Any] = {"gallery": 9, "average_precision": "step"}
+        metrics: dict[str, Any] = {"gallery": 9, "average_precision": "step", "step": 5}
         metrics["queries"] = len(scored.descriptions)
         # As of runs b, which use a joint space, and a, which do not.
         metrics["modalities"] = {"probe": 0.75} if name.startswith("b") else None
@@ -451,17 +457,18 @@ def test_the_table_says_what_was_measured(fake, tmp_path):
     for part in (
         *("# Small\n", "Does it work?", "`python study.py`", "2 seed(s): 0, 3.", "`category`"),
         *("4 queries x 9 images", "## seen (2 queries)", "## unseen (2 queries)"),
+        "Code of all runs: abc.",
     ):
         assert part in text
     lines = text.split("## unseen")[1].splitlines()
     # Queries 0.52 (the other is unknown) and 0.02 more with seed 3; b is 0.1 better throughout.
     assert lines[4] == (
         "| a | 0, 3 | 53.0 ± 1.4 | 53.0 ± 1.4 | 53.0 ± 1.4 | 53.0 ± 1.4 | reference | reference "
-        "| - | 8 | 160 |"
+        "| - | 8 | 160 | 5, 5 |"
     )
     assert lines[5] == (
         "| b | 0, 3 | 63.0 ± 1.4 | 63.0 ± 1.4 | 63.0 ± 1.4 | 63.0 ± 1.4 | +10.0 | +10.0 | "
-        "75.0 ± 0.0 | 8 | 160 |"
+        "75.0 ± 0.0 | 8 | 160 | 5, 5 |"
     )
     assert "+10.0 [+10.0, +10.0]" in text.split("## seen")[0]
     rows = list(csv.DictReader(io.StringIO((tmp_path / "small" / "table.csv").read_text())))
@@ -490,8 +497,20 @@ def test_a_difference_to_fewer_seeds_says_so(fake, tmp_path):
     fake.fails = {"a0", "a3", "b3"}
     assert carry_out(study(name="other", overrides=()), tmp_path / "elsewhere")
     text = (tmp_path / "elsewhere" / "other" / "table.md").read_text()
-    assert re.search(r"\| b \| 0 \| 61\.0 \| .* \| - \| - \| 75\.0 \| 8 \| 160 \|", text)
+    assert re.search(r"\| b \| 0 \| 61\.0 \| .* \| - \| - \| 75\.0 \| 8 \| 160 \| 5 \|", text)
     assert "| a | 0 | failed: see runs/a/seed_0.log |" in text
+
+
+def test_runs_of_different_code_are_told_apart(fake, tmp_path, capsys):
+    fake.code = {"b3": "def"}
+    assert not carry_out(study(), tmp_path)
+    assert "trained by 2 versions of the code" in capsys.readouterr().out
+    text = (tmp_path / "small" / "table.md").read_text()
+    assert (
+        "different versions of the code**, which may be why they differ. abc: a 0, a 3, b 0;"
+        in (text)
+    )
+    assert "def: b 3." in text
 
 
 def test_table_files_stay_whole_when_writing_fails(fake, tmp_path, monkeypatch):

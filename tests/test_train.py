@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ import pytest
 import experiment
 import train
 import trained_model
+from configs import rendered_market
+from input_pipeline.attributes import Group, Schema
 from input_pipeline.datasets.market1501.schema import MARKET_SCHEMA
-from input_pipeline.whole_folder import only_writer
+from input_pipeline.whole_folder import LOCK_NAME, only_writer
 from jsreid_jax.checkpoints import write_checksums
 from jsreid_jax.errors import ModelError
 
@@ -190,7 +193,8 @@ def test_a_run_does_not_go_on_with_other_data(root, trained, data, tmp_path):
 @pytest.fixture(scope="module")
 def bundle(root, trained, tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    return folder, run(root, "eval.py", "--workdir", trained, "--export_dir", folder)
+    arguments = ("--workdir", trained, "--export_dir", folder, "--split", "test")
+    return folder, run(root, "eval.py", *arguments)
 
 
 def test_evaluation_writes_numbers_and_a_picture(trained, bundle):
@@ -386,7 +390,7 @@ def test_a_second_run_in_the_workdir_is_refused(root, trained, data, tmp_path):
     with only_writer(tmp_path / "checkpoints"):
         message = refused(root, "train.py", *train_arguments(tmp_path, data))
     assert "another process is writing there" in message
-    assert not any(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
 
 
 @pytest.mark.parametrize(
@@ -448,6 +452,7 @@ def test_a_bad_image_is_named_and_can_be_skipped(root, data, trained, tmp_path):
         *arguments,
         "--config.data.skip_bad_images=True",
         "--config.train.num_epochs=1",
+        "--config.losses.adversary.start_epoch=0",
     )
     assert f"Left out 1 image(s) that do not decode: bounding_box_train/{victim.name}" in said
 
@@ -475,3 +480,55 @@ def test_arrays_that_do_not_read_are_one_sentence(root, trained, tmp_path):
     for checkpoint in (workdir / "checkpoints").iterdir():
         write_checksums(checkpoint)
     assert "this checkpoint does not read" in refused(root, "eval.py", "--workdir", workdir)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_says_so_before_it_begins_anew():
+    checkpoints: Any = SimpleNamespace(set_aside=["9: is damaged"], latest_step=lambda: None)
+    nothing: Any = None
+    with pytest.raises(ModelError, match=r"9: is damaged; no other is left, .*to begin at step 0"):
+        train.resume(checkpoints, nothing, {}, "data")
+
+
+def test_what_a_config_will_not_learn_from_this_data_is_told(caplog):
+    config: Any = rendered_market.get_config()
+    sided = Schema("mine", (Group("bag", ("left hand", "right hand", "none_of_it")),))
+    data: Any = SimpleNamespace(schema=sided, data_dir="mine", has=lambda split: True)
+    train._warn_of_doubts(config, data, None)
+    assert "mine has images of the split 'val'" in caplog.text
+    assert "bag of mine may tell left from right" in caplog.text
+    caplog.clear()
+    config.data.flip, config.eval.mirror = 0.0, False
+    validation: Any = SimpleNamespace(categories=np.zeros((9, 3)))
+    train._warn_of_doubts(config, data, validation)
+    assert "asks for 9 description(s)" in caplog.text and "left" not in caplog.text
+    caplog.clear()
+    validation.categories = np.zeros((10, 3))
+    data.schema = MARKET_SCHEMA
+    train._warn_of_doubts(rendered_market.get_config(), data, validation)
+    assert not caplog.text
+
+
+def test_a_bundle_alone_is_written_without_an_evaluation(root, trained, tmp_path):
+    said = run(root, "eval.py", "--workdir", trained, "--export_dir", tmp_path / "bundle")
+    assert "Bundle written" in said and "protocol" not in said
+
+
+def test_fields_of_another_machine_can_be_changed_and_no_others(root, trained, bundle, tmp_path):
+    arguments = ("--workdir", trained, "--output_dir", tmp_path)
+    fields = ("--config.num_cpu_devices=1", "--config.eval.batch_size=5")
+    run(root, "eval.py", *arguments, *fields, f"--config.data.prepared_dir={tmp_path / 'here'}")
+    assert any((tmp_path / "here").iterdir())
+    numbers, before = (
+        json.loads((folder / "metrics.json").read_text())
+        for folder in (tmp_path, trained / "eval_test")
+    )
+    # Other batches round otherwise, which can change a place or two.
+    assert numbers["queries"] == before["queries"] and numbers["step"] == before["step"]
+    once = 1.001 / before["metrics"]["all"]["valid_queries"]
+    assert abs(numbers["metrics"]["all"]["rank1"] - before["metrics"]["all"]["rank1"]) < once
+    said = refused(root, "eval.py", *arguments, "--config.data.labels=other.csv")
+    assert "--config.data.labels would not count, it is of the folder --data_dir" in said
+    said = refused(root, "eval.py", *arguments, "--config.eval.batch_size=0")
+    assert "config.eval.batch_size is 0, expected 1 or more" in said
+    said = refused(root, "eval.py", *arguments, "--config.model.dtype=bfloat16")
+    assert "config.model.dtype" in said

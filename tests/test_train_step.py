@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from games import (
+    GROUP_SIZES,
     NUM_CATEGORIES,
     make_batch,
     make_game,
@@ -19,6 +20,7 @@ from jsreid_jax import losses, parallel
 from jsreid_jax.checkpoints import Checkpoints
 from jsreid_jax.optimizers import late_correction
 from jsreid_jax.train_step import (
+    draw_people,
     embed,
     embedder_losses,
     first_steps,
@@ -154,7 +156,8 @@ def test_parts_are_corrected_from_the_first_loss_that_teaches_them(synthesising)
         **{"synthesis": 30, "cycle": 40},
     }
     firsts = first_steps(starts, generator="attributes")
-    assert firsts == {"attribute_stream/mlp": 20, "attribute_head": 40, "synthesiser": 30}
+    late = {"attribute_stream/mlp": 20, "attribute_stream/token_norm": 20}
+    assert firsts == late | {"attribute_head": 40, "synthesiser": 30}
     assert first_steps(starts, generator="images")["attribute_stream/mlp"] == 40
     options = make_options(axis_name=None, first_steps=firsts)
     rates = learning_rates(state.replace(step=jnp.asarray(60)), options)
@@ -593,3 +596,20 @@ def test_rematerialised_blocks_keep_less_and_learn_the_same(lone):
     )
     batch = make_batch(0, 8, (128, 64))
     assert kept_bytes(again, batch) < 0.5 * kept_bytes(game, batch)
+
+
+def test_what_is_synthesised_does_not_depend_on_the_number_of_devices():
+    """Drawn of the whole batch, its descriptions too."""
+    batch = make_batch(0)
+    step = jnp.asarray(3)
+    whole = draw_people(batch, GROUP_SIZES, step, make_options(axis_name=None))
+    for devices in (2, 4):
+        options = make_options(axis_name="some")
+        draw = jax.pmap(
+            lambda part, options=options: draw_people(part, GROUP_SIZES, step, options),
+            axis_name="some",
+            devices=jax.devices()[:devices],
+        )
+        drawn = draw(per_device(batch, devices))
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(drawn), strict=True):
+            np.testing.assert_array_equal(a, np.asarray(b).reshape(a.shape))

@@ -236,10 +236,17 @@ def expected_facts(
     if not manifest.is_file():
         return published, "the published set", False
     try:
-        facts = json.loads(manifest.read_text())["facts"]
+        content = json.loads(manifest.read_text())
+        # A file of that name in a user's own folder need not be ours.
+        if not published and (not isinstance(content, dict) or "facts" not in content):
+            return published, "the published set", False
+        facts = content["facts"]
         counts = {str(name): int(count) for name, count in facts.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{manifest} is damaged ({error!r}): render the data again") from error
+        raise DataError(
+            f"{manifest} is damaged ({error!r}): render the data again, or move it away if the "
+            "images are not rendered"
+        ) from error
     return counts, str(manifest), True
 
 

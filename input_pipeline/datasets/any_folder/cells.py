@@ -112,6 +112,14 @@ def read_split(cell: str) -> str:
     return split
 
 
+def check_id(cell: str) -> None:
+    """CellError for a word that says that nobody knows: it would be one person of many images."""
+    if cell and key(cell) in UNKNOWN_WORDS:
+        raise CellError(
+            f"found {short(cell)!r}, expected a number or name, or nothing where nobody knows"
+        )
+
+
 def ids(cells: Sequence[str]) -> list[int]:
     """Ids of the cells of a column; UNKNOWN_ID for an empty one.
 

@@ -4,7 +4,7 @@ docs/your_own_images.md is the reference of both files.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -85,7 +85,11 @@ def _read_images(
             continue
         files[splits[row]].append(
             image_file(
-                entries[row], names[row], person_id=person_ids[row], camera_id=camera_ids[row]
+                entries[row],
+                # As it is on the disk, where letters with accents may be written otherwise.
+                str(PurePosixPath(names[row]).with_name(entries[row].name)),
+                person_id=person_ids[row],
+                camera_id=camera_ids[row],
             )
         )
         attributes[splits[row]].append(code)
@@ -146,9 +150,16 @@ def _read_attributes(table: LabelTable, schema: Schema) -> list[bytes]:
 
 
 def _read_ids(table: LabelTable, column: str) -> list[int]:
-    """Ids of all rows; all unknown where there is no such column."""
+    """Ids of all rows; all unknown where there is no such column. DataError: no id."""
     place = table.columns.get(column)
-    return cells.ids(["" if place is None else row[place] for _, row in table.rows])
+    if place is None:
+        return cells.ids([""] * len(table.rows))
+    for line, row in table.rows:
+        try:
+            cells.check_id(row[place])
+        except cells.CellError as error:
+            raise DataError(f"{table.file}: line {line}, column {column!r}: {error}") from error
+    return cells.ids([row[place] for _, row in table.rows])
 
 
 def _count_persons(splits: Mapping[str, Images]) -> dict[str, int]:

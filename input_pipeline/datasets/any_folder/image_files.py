@@ -6,6 +6,7 @@ Every folder is listed once, so that a hundred thousand images take a second or 
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,9 +66,9 @@ def find_images(
         if folder not in folders:
             folders[folder] = _list_folder(data_dir, folder, root, f"{label_file}: line {line}")
         real_folder, entries = folders[folder]
-        entry = entries.get(base)
+        entry = entries.get(base) or entries.get(_other_form(base))
         where = f"{label_file}: line {line}: {short(name)}"
-        real = f"{real_folder}/{base}"
+        real = f"{real_folder}/{entry.name if entry else base}"
         if entry is not None and entry.is_symlink():
             real = os.path.realpath(entry.path)
             _require_inside(real, root, where)
@@ -89,6 +90,15 @@ def find_images(
     if missing:
         raise DataError(_missing(data_dir, label_file, missing))
     return found
+
+
+def _other_form(name: str) -> str:
+    """A name in the other form that Unicode has for letters with accents, or the same name.
+
+    Macs store names in one, spreadsheets write the other.
+    """
+    composed = unicodedata.normalize("NFC", name)
+    return composed if composed != name else unicodedata.normalize("NFD", name)
 
 
 def _kind(entry: os.DirEntry[str] | None) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,9 @@ def _read_rows(file: Path, text: str) -> list[tuple[int, list[str]]]:
     """(line, stripped cells) of the header and every row; at least the header."""
     # Lines as csv counts them: ended by \n, \r\n or \r.
     first = next(line for line in io.StringIO(text, newline=None) if line.strip())
-    delimiter = max(_DELIMITERS, key=first.count)
+    # What Excel writes into a first line of its own.
+    told = re.fullmatch(r"\s*\"?sep=(.)\"?\s*", first, re.IGNORECASE)
+    delimiter = told[1] if told else max(_DELIMITERS, key=first.count)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
@@ -90,6 +93,8 @@ def _read_rows(file: Path, text: str) -> list[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{file}: {_csv_problem(str(error), line)}") from error
+    if told:
+        rows = rows[1:]
     if not rows:
         raise DataError(f"{file} is empty: expected {_EXPECTED}")
     return rows

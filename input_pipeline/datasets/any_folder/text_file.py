@@ -56,6 +56,8 @@ def read_text(file: Path, *, expected: str) -> str:
             f"{file}: line {_line(content, error.start)} holds the byte "
             f"0x{content[error.start]:02x}, which is not UTF-8: save the file as UTF-8"
         ) from error
+    if not text.strip():
+        raise DataError(f"{file} is empty: expected {expected}")
     if "\0" in text:
         raise DataError(
             f"{file}: line {_line(content, content.index(0))} holds a NUL byte, expected text: "
