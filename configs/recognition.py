@@ -16,10 +16,10 @@ from configs import default, rendered_market
 
 def get_config(preset: str = "") -> ConfigDict:
     """Binary cross-entropy of every attribute."""
-    config: Any = rendered_market.base()
+    # docs/tuning.md
+    config: Any = rendered_market.base(
+        learning_rate=8e-3, weight_decay=1e-2, width=64, concept_scale=8.0
+    )
     config.losses.attribute_head = default.loss(1.0)
     config.eval.score = "recognition"
-    # docs/tuning.md
-    config.optimizer.image_learning_rate = 4e-3
-    config.optimizer.attribute_learning_rate = 4e-3
     return default.with_presets(config, preset, "recognition")

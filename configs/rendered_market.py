@@ -13,8 +13,20 @@ from ml_collections import ConfigDict
 from configs import default
 
 
-def base() -> ConfigDict:
-    """Data, networks and budget that all methods share on the rendered default; no loss is on."""
+def base(
+    *,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 1e-4,
+    erase: float = 0.0,
+    width: int = 128,
+    concept_scale: float = 16.0,
+) -> ConfigDict:
+    """Data, networks and budget that all methods share on the rendered default; no loss is on.
+
+    What each method has for itself was searched on data of another seed (docs/tuning.md): the
+    peak learning rate of both streams, weight decay, random erasing, the width of the embedding,
+    and what scales it in front of the shared heads.
+    """
     config: Any = default.get_config()
     data, model = config.data, config.model
     data.dir = "data/rendered_market"
@@ -24,16 +36,20 @@ def base() -> ConfigDict:
     data.render.image_height = 128
 
     data.brightness = data.contrast = 0.2
+    data.erase = erase
 
     model.backbone = "resnet_small"
     # Shallower than default.py: better in one run on data of another seed, not studied further.
-    model.attribute_widths = (512, 128)
+    model.attribute_widths = (512, width)
+    model.projection_widths = (512, 256, width)
+    model.concept_scale = concept_scale
     model.attention = "none"
     config.losses.image_concept = default.loss(0.0)
     config.losses.attribute_concept = default.loss(0.0)
     # Few passes on two cores: small steps in large number (docs/tuning.md).
-    config.optimizer.image_learning_rate = 2e-3
-    config.optimizer.attribute_learning_rate = 2e-3
+    config.optimizer.image_learning_rate = learning_rate
+    config.optimizer.attribute_learning_rate = learning_rate
+    config.optimizer.weight_decay = weight_decay
     config.train.batch_size = 16
     config.train.num_epochs = 10
     config.train.average_decay = 0.99

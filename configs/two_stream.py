@@ -14,7 +14,10 @@ from configs import default, rendered_market
 
 def get_config(preset: str = "") -> ConfigDict:
     """Concept losses of both modalities."""
-    config: Any = rendered_market.base()
+    # docs/tuning.md
+    config: Any = rendered_market.base(
+        learning_rate=4e-3, weight_decay=1e-2, erase=0.3, width=64, concept_scale=8.0
+    )
     config.losses.image_concept = default.loss(1.0)
     config.losses.attribute_concept = default.loss(1.0)
     return default.with_presets(config, preset, "two_stream")

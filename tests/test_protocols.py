@@ -197,7 +197,7 @@ def test_no_query_with_a_right_image_is_one_sentence():
         label=np.array([-1]),
         categories=CATEGORIES[:0],
     )
-    with pytest.raises(ModelError, match="nothing is known of any of the 1 test images"):
+    with pytest.raises(ModelError, match="nothing is known of any of the 1 images"):
         create_task("category", unknown)
 
 
