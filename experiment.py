@@ -529,10 +529,9 @@ def stored_config(
 ) -> Config:
     """A config from its JSON; fields newer than it have the values of default.py.
 
-    overrides: other values by dotted name.
-
     These mean what was computed before they existed, but for losses.description_head (before it,
     half of losses.attribute_head was of descriptions) and model.attention_stage (was 1).
+    overrides: other values by dotted name.
 
     Raises:
         ModelError: a field that no config has, or of another type.

@@ -67,7 +67,7 @@ def load_run(workdir: Path, which: str, overrides: Mapping[str, Any] | None = No
         )
     file = workdir / "config.json"
     config = experiment.stored_config(
-        experiment.read_json(file), source=file, overrides=_of_machine(overrides)
+        experiment.read_json(file), source=file, overrides=_only(OF_MACHINE, overrides)
     )
     experiment.set_up_devices(config, trains=False)
     attempts = 0
@@ -79,7 +79,7 @@ def load_run(workdir: Path, which: str, overrides: Mapping[str, Any] | None = No
         if step is None:
             raise ModelError(f"{folder}: holds no checkpoint yet; let train.py reach its first one")
         try:
-            return _restore(checkpoints, step, config, which, _of_folder(overrides))
+            return _restore(checkpoints, step, config, which, _only(OF_FOLDER, overrides))
         except ModelError:
             # Training that goes on may have put a newer one in its place.
             if attempts == _ATTEMPTS or (folder / str(step) / "state").exists():
@@ -136,7 +136,7 @@ def load_bundle(folder: Path, overrides: Mapping[str, Any] | None = None) -> Mod
             "1 on, export the bundle again"
         )
     config = experiment.stored_config(
-        description["config"], source=file, overrides=_of_machine(overrides)
+        description["config"], source=file, overrides=_only(OF_MACHINE, overrides)
     )
     experiment.set_up_devices(config, trains=False)
     schema, embedder, shapes = _prepare(description, config)
@@ -152,16 +152,12 @@ def load_bundle(folder: Path, overrides: Mapping[str, Any] | None = None) -> Mod
         ) from error
     checksum = description.get("variables_checksum")
     variables = export.read_variables(folder, shapes.variables, checksum=checksum)
-    of_folder = _of_folder(overrides)
+    of_folder = _only(OF_FOLDER, overrides)
     return Model(embedder, variables, config, schema, description, of_folder=of_folder)
 
 
-def _of_machine(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (overrides or {}).items() if name in OF_MACHINE}
-
-
-def _of_folder(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (overrides or {}).items() if name in OF_FOLDER}
+def _only(fields: Sequence[str], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (overrides or {}).items() if name in fields}
 
 
 def _prepare(

@@ -19,8 +19,7 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 def resize(image: tf.Tensor, *, height: int, width: int) -> tf.Tensor:
     """(H, W, 3) uint8 of any size to uint8 (height, width, 3), bilinear.
 
-    Shrunk images are smoothed; for larger ones that would change nothing and take several times as
-    long.
+    Shrunk images are smoothed; for larger ones that would change nothing and take twice as long.
     """
     shape = tf.shape(image)
     is_equal = tf.logical_and(shape[0] == height, shape[1] == width)

@@ -75,8 +75,8 @@ def markdown(summary: dict[str, Any]) -> str:
     ]
     shown = [report.METRICS[metric] for metric in SHOWN]
     compared = [f"{report.METRICS[m]} against {summary['reference']}" for m in COMPARED]
-    columns = ["run", "seeds", *shown, *compared, "modality probe", "training s", "image passes"]
-    columns.append("steps of the checkpoints")
+    columns = ["run", "seeds", *shown, *compared, "modality probe", "training s"]
+    columns += ["image passes", "steps of the checkpoints"]
     for subset in SUBSETS:
         lines += ["", f"## {subset}{_queries(summary, subset)}", ""]
         lines += [_line(columns), _line(["---"] * len(columns))]

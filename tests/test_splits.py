@@ -71,8 +71,8 @@ def test_training_and_its_validation_never_read_the_test_splits(data, monkeypatc
     assert asked == ["train"]
 
 
-def test_a_validation_split_of_its_own_is_used(data):
-    """As PA-100K and a user's CSV have one: the gallery's images stand in for it here."""
+def with_own_validation(data, changed=lambda split: split) -> records.DataSet:
+    """As PA-100K and a user's CSV have one: the gallery's images stand in for it, changed."""
     images = data.listing.splits
     listing = dataclasses.replace(
         data.listing, splits={"train": images["train"], "val": images["gallery"]}
@@ -80,14 +80,18 @@ def test_a_validation_split_of_its_own_is_used(data):
 
     class WithVal(records.DataSet):
         def read(self, split):
-            return data.read("gallery" if split == "val" else split)
+            return changed(data.read("gallery")) if split == "val" else data.read(split)
 
-    own = WithVal(listing, (), data.prepared)
+    return WithVal(listing, (), data.prepared)
+
+
+def test_a_validation_split_of_its_own_is_used(data):
+    own = with_own_validation(data)
     train, validation = splits.train_and_validation(own, validation_fraction=0.1, seed=0)
     assert len(train.images) == len(data.read("train").images)
     assert validation is not None
     assert list(validation.images) == list(data.read("gallery").images)
-    known = {tuple(row) for row in listing.train_categories}
+    known = {tuple(row) for row in data.listing.train_categories}
     assert validation.seen.tolist() == [tuple(row) in known for row in validation.categories]
 
 
@@ -149,19 +153,9 @@ def test_a_model_of_other_attributes_is_refused(data):
 
 
 def test_a_validation_split_of_which_nothing_is_known_is_refused(data):
-    images = data.listing.splits
-    listing = dataclasses.replace(
-        data.listing, splits={"train": images["train"], "val": images["gallery"]}
+    own = with_own_validation(
+        data, lambda split: dataclasses.replace(split, attributes=0 * split.attributes)
     )
-
-    class WithVal(records.DataSet):
-        def read(self, split):
-            found = data.read("gallery" if split == "val" else split)
-            if split == "val":
-                found = dataclasses.replace(found, attributes=0 * found.attributes)
-            return found
-
-    own = WithVal(listing, (), data.prepared)
     with pytest.raises(DataError, match=r"nothing is known of any of the .* of the split 'val'"):
         splits.train_and_validation(own, validation_fraction=0.1, seed=0)
 
