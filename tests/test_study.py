@@ -276,7 +276,10 @@ def test_two_studies_do_not_write_to_one_folder(fake, tmp_path):
 @pytest.mark.parametrize("preset", ["", *study_rendered.STUDIES])
 def test_presets_name_runs_that_exist(tmp_path, preset):
     config: Any = study_rendered.get_config(preset)
-    assert len(plan(config, tmp_path)) == len(config.runs) * len(config.seeds)
+    runs = plan(config, tmp_path)
+    assert len(runs) == len(config.runs) * len(config.seeds)
+    budgets = {(run.config.train.num_epochs, run.config.train.eval_every_epochs) for run in runs}
+    assert budgets == {(1, 0.5) if preset == "debug" else (8, 4)}
 
 
 def test_runs_of_one_name_are_the_same_in_all_presets():
