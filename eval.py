@@ -55,7 +55,7 @@ _LARGEST_SHOWN = 512
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of train.py.")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a bundle (--export_dir).")
 _WHICH = flags.DEFINE_enum(
-    "which", "best", ["best", "last"], "Checkpoint of the run: best on validation, or last."
+    "which", "best", ["best", "last"], "Checkpoint of the run: validation's choice, or the last."
 )
 _PROTOCOL = flags.DEFINE_enum(
     "protocol", None, protocols.PROTOCOLS, "Evaluation protocol, if not the config's."

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -444,13 +444,20 @@ def candidates(retrieval_set: splits.RetrievalSet) -> protocols.Candidates:
     )
 
 
+class Validation(NamedTuple):
+    """What validation found: means by name, and (Q,) average precisions."""
+
+    scores: dict[str, float]
+    average_precisions: np.ndarray
+
+
 def validate(
     config: Config,
     embedders: evaluation.Embedders,
     variables: PyTree,
     validation: splits.RetrievalSet,
-) -> dict[str, float]:
-    """Means over all validation descriptions; "mAP" selects the best checkpoint.
+) -> Validation:
+    """Scores of all validation descriptions that have a right image.
 
     Always by the protocol `category`, because carved validation images have no query images. A
     fused score has the weight that is best here, as "fusion_weight".
@@ -459,7 +466,7 @@ def validate(
     queries = embed_descriptions(config, embedders, variables, task.queries)
     gallery = embed_images(config, embedders, variables, validation.images)
     is_fused = config.eval.score == "fused"
-    found: list[dict[str, float]] = []
+    found: list[Validation] = []
     for weight in config.eval.fusion_weights if is_fused else (1.0,):
         streamed = retrieval.stream_ranks(
             evaluation.query_vectors(
@@ -470,11 +477,14 @@ def validate(
             task.ignored,
             block_size=config.eval.block_size,
         )
-        metrics = retrieval.summarise(retrieval.query_metrics(streamed.ranks))
-        found.append(metrics | {"mAP": metrics["mAP_step"]})
+        per_query = retrieval.query_metrics(streamed.ranks)
+        scores = retrieval.summarise(per_query)
+        scores["mAP"] = scores["mAP_step"]
         if is_fused:
-            found[-1]["fusion_weight"] = weight
-    return max(found, key=lambda metrics: metrics["mAP"])
+            scores["fusion_weight"] = weight
+        precisions = per_query["AP_step"]
+        found.append(Validation(scores, precisions[~np.isnan(precisions)]))
+    return max(found, key=lambda validation: validation.scores["mAP"])
 
 
 def read_json(file: Path) -> dict[str, Any]:

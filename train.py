@@ -29,7 +29,7 @@ from input_pipeline import device_batches, pipeline, splits
 from input_pipeline.augmentation import Augmentation
 from input_pipeline.datasets.records import DataSet
 from input_pipeline.whole_folder import only_writer
-from jsreid_jax import evaluation, hosts, parallel
+from jsreid_jax import comparison, evaluation, hosts, parallel
 from jsreid_jax.checkpoints import Checkpoints, pacing
 from jsreid_jax.errors import ModelError
 from jsreid_jax.pretrained import with_pretrained_backbone
@@ -198,6 +198,8 @@ def train_and_evaluate(
         )
         start_step, before, state = resume(checkpoints, state, meta, config.data.dir)
         seconds = before.get("seconds", 0.0)
+        # Average precisions of the best validation so far.
+        best: list[float] = before.get("best_validation", [])
         # Of the part that each version of the code has trained; a study asks before it compares.
         versions = before.get("code", [])
         versions = versions if versions[-1:] == [code] else [*versions, code]
@@ -242,12 +244,16 @@ def train_and_evaluate(
                 continue
             # The metrics have just been read, so every step so far is computed.
             seconds += time.monotonic() - since
-            scores = None
+            scores, is_chosen = None, False
             if evaluates and validation is not None:
-                scores = experiment.validate(config, embedders, state.variables, validation)
+                scores, precisions = experiment.validate(
+                    config, embedders, state.variables, validation
+                )
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
-            told = {"seconds": seconds, "validation": scores, "code": versions}
-            checkpoints.save(step, state, meta | told, scores)
+                is_chosen, best = comparison.choose(precisions, best)
+            told = {"seconds": seconds, "code": versions}
+            told |= {"validation": scores, "best_validation": best}
+            checkpoints.save(step, state, meta | told, scores, is_chosen=is_chosen)
             saved = step
             if stops and step < num_train_steps:
                 checkpoints.wait()
@@ -266,10 +272,10 @@ def train_and_evaluate(
         finished["code"] = versions
         if hosts.is_first():
             experiment.write_json(workdir / "finished.json", finished)
-    logging.info("Finished: step %d, best on validation: %s", num_train_steps, best_step)
+    logging.info("Finished: step %d, chosen by validation: %s", num_train_steps, best_step)
     if best_step is not None and adversary_begins is not None and best_step <= adversary_begins:
         logging.warning(
-            "The checkpoint that validation liked best, step %d, is from before the adversary's "
+            "The checkpoint that validation chose, step %d, is from before the adversary's "
             "first step, %d: it has learned nothing of it (eval.py --which last)",
             best_step,
             adversary_begins + 1,
@@ -399,7 +405,7 @@ def resume(
     """The newest checkpoint's step, what it tells of itself, and state; 0, {} and the fresh one.
 
     It tells of the seconds of the steps that led to it (validation and saving do not count,
-    compiling does), and of the versions of the code that took them.
+    compiling does), of the best validation until then, and of the versions of the code.
 
     Raises:
         ModelError: the checkpoint was trained on other data than there is now, or does not fit;
@@ -421,7 +427,7 @@ def resume(
     logging.info("Resuming from the checkpoint of step %d", step)
     stored = checkpoints.restore_meta(step)
     # These tell of the checkpoint, all else of what it was trained on.
-    of_itself = ("seconds", "validation", "code")
+    of_itself = ("seconds", "validation", "best_validation", "code")
     told = {name: stored.pop(name) for name in of_itself if name in stored}
     if stored != meta:
         names = ", ".join(name for name in meta if stored.get(name) != meta[name])

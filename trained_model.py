@@ -95,11 +95,14 @@ def _restore(
     which: str,
     of_folder: Mapping[str, Any],
 ) -> Model:
+    told = checkpoints.restore_meta(step)
+    # A bundle does not need what further training would compare with.
+    told.pop("best_validation", None)
     description = {
         "config": experiment.as_json(config),
         "step": step,
         "which": which,
-    } | checkpoints.restore_meta(step)
+    } | told
     schema, embedder, shapes = _prepare(description, config)
     shapes = parallel.replicated_shapes(shapes, devices=jax.devices())
     state = checkpoints.restore_state(step, shapes)
@@ -223,8 +226,8 @@ def _choose_fusion_weight(model: Model) -> None:
     embedders = evaluation.Embedders(
         model.embedder, mirror=config.eval.mirror, score=config.eval.score
     )
-    scores = experiment.validate(config, embedders, model.variables, validation)
-    description["fusion_weight"] = scores["fusion_weight"]
+    validated = experiment.validate(config, embedders, model.variables, validation)
+    description["fusion_weight"] = validated.scores["fusion_weight"]
 
 
 def _choose_rerank_weight(model: Model) -> None:

@@ -165,7 +165,8 @@ def get_config(preset: str = "") -> ConfigDict:
     train.log_every_steps = 50
     # Evaluate an exponential moving average of the embedder's parameters of this decay; 0: none.
     train.average_decay = 0.0
-    # Evaluation on validation categories; each writes a checkpoint, the best one is kept.
+    # Evaluation on validation categories; each writes a checkpoint, and one is chosen and kept: the
+    # newest that lies within one standard error of the best (jsreid_jax/comparison.py, choose).
     train.eval_every_epochs = 5.0
     # What a kill may cost: checkpoints are written a little more often than every so many steps.
     train.checkpoint_every_steps = 500

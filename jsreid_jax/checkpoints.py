@@ -30,7 +30,8 @@ from jsreid_jax import hosts, parallel
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree, TrainState
 
-BEST_METRIC = "mAP"
+# Metric of a checkpoint: its step if validation chose it when it was saved, else NOT_CHOSEN.
+_CHOSEN, _NOT_CHOSEN = "chosen", -1
 
 CHECKSUMS = "checksums.sha256"
 # Orbax writes these while it commits, after the checksums; nothing is restored from them.
@@ -53,7 +54,8 @@ def pacing(most_lost: int) -> tuple[int, int]:
 
 
 def _selection_metric(metrics: Any) -> float:
-    return metrics[BEST_METRIC]
+    """Highest for the checkpoint that was chosen last; those of old runs tell their mAP alone."""
+    return metrics.get(_CHOSEN, metrics["mAP"])
 
 
 class Checkpoints:
@@ -149,7 +151,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """The step with the best validation mAP, or None before the first evaluation."""
+        """The step that validation chose last, or None before the first evaluation."""
         return self._manager.best_step()
 
     def has_step(self, step: int) -> bool:
@@ -157,9 +159,17 @@ class Checkpoints:
         return step in self._manager.all_steps()
 
     def save(
-        self, step: int, state: TrainState, meta: dict, metrics: dict[str, float] | None
+        self,
+        step: int,
+        state: TrainState,
+        meta: dict,
+        metrics: dict[str, float] | None,
+        *,
+        is_chosen: bool = False,
     ) -> None:
         """Write a checkpoint in the background; an existing one of this step is kept.
+
+        metrics: of its validation, if there was one. is_chosen: whether it is the best one now.
 
         Raises:
             ModelError: a full disk, at this save or noticed from the one before.
@@ -173,7 +183,7 @@ class Checkpoints:
                     state=ocp.args.StandardSave(parallel.as_global(state)),
                     meta=ocp.args.JsonSave(meta),
                 ),
-                metrics=metrics,
+                metrics=metrics and metrics | {_CHOSEN: step if is_chosen else _NOT_CHOSEN},
             )
         except Exception as error:
             self._raise_if_disk_full(error)

@@ -64,11 +64,12 @@ def test_a_checkpoint_gives_back_every_leaf(tmp_path, state):
         assert a.sharding == b.sharding
 
 
-def test_the_best_and_the_newest_are_kept(tmp_path, state):
+def test_the_chosen_and_the_newest_are_kept(tmp_path, state):
     writer = Checkpoints(tmp_path / "checkpoints")
-    for step, score in [(1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, None), (6, 0.4)]:
-        writer.save(step, state, META, None if score is None else {"mAP": score})
-    writer.save(6, state, META, {"mAP": 1.0})  # exists already: left as it is
+    for step, score in [(1, 0.9), (2, 0.8), (3, None), (4, 0.5), (5, None), (6, 0.4)]:
+        metrics = None if score is None else {"mAP": score}
+        writer.save(step, state, META, metrics, is_chosen=step < 3)
+    writer.save(6, state, META, {"mAP": 1.0}, is_chosen=True)  # exists already: left as it is
     assert writer.latest_step() == 6
     assert writer.best_step() == 2
     writer.close()
@@ -202,7 +203,8 @@ def two_saved(tmp_path_factory, state):
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     writer = Checkpoints(folder)
     for step in (1, 2):
-        writer.save(step, shifted(state, step), META | {"step": step}, {"mAP": 0.5 + step / 10})
+        meta, metrics = META | {"step": step}, {"mAP": 0.5 + step / 10}
+        writer.save(step, shifted(state, step), meta, metrics, is_chosen=True)
     writer.close()
     assert all(damage(folder / str(step)) == "" for step in (1, 2))
     return folder

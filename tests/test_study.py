@@ -173,6 +173,26 @@ def test_queries_that_ask_the_same_are_one_piece_of_evidence():
     assert np.isnan(comparison.paired_difference(*often, descriptions=["a"] * 160)[1:]).all()
 
 
+def test_a_later_checkpoint_is_chosen_unless_it_is_told_from_the_best():
+    rng = np.random.default_rng(3)
+    first = rng.uniform(size=100)
+    noise = rng.normal(scale=0.1, size=100)
+    noise -= noise.mean()  # with it, the standard error of a difference is about 0.01
+    is_chosen, best = comparison.choose(first, [])
+    assert is_chosen and best == first.tolist()
+    for change, expected in ((0.001, True), (-0.005, True), (-0.02, False)):
+        is_chosen, now = comparison.choose(first + noise + change, best)
+        assert is_chosen == expected, change
+        assert now == ((first + noise + change).tolist() if change > 0 else best)
+    # Small steps down, each of which alone could be luck, do not add up.
+    chosen = [comparison.choose(first + noise - 0.002 * step, best)[0] for step in range(20)]
+    assert chosen[4] and not any(chosen[8:])
+    # No luck in it: every description is a little worse.
+    assert not comparison.choose(first - 1e-6, best)[0]
+    assert comparison.choose(first[:1] - 1e-6, first[:1].tolist()) == (False, first[:1].tolist())
+    assert comparison.choose(first, first.tolist())[0]
+
+
 def test_what_is_not_known_is_nan():
     nan = float("nan")
     mean, low, high = comparison.paired_difference(

@@ -138,6 +138,11 @@ def test_a_run_leaves_what_it_promises(trained):
     assert last_checkpoint(trained).name == str(finished["step"])
     assert (trained / "checkpoints" / str(finished["best_step"])).is_dir()
     assert finished["seconds"] > 0
+    told = json.loads((last_checkpoint(trained) / "meta" / "metadata").read_text())
+    best, own = np.mean(told["best_validation"]), told["validation"]["mAP"]
+    assert best >= own or best == pytest.approx(own)
+    # Debug validates twice, and of the same mAP the later one is chosen.
+    assert (best > own and best != pytest.approx(own)) or finished["best_step"] == finished["step"]
 
 
 def test_a_finished_run_ends_at_once(root, trained, data):
@@ -240,6 +245,7 @@ def test_evaluation_writes_numbers_and_a_picture(trained, bundle):
 def test_a_bundle_evaluates_to_the_same_numbers(root, trained, bundle, tmp_path):
     folder, _ = bundle
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "variables"]
+    assert "best_validation" not in json.loads((folder / "config.json").read_text())
     run(root, "eval.py", "--checkpoint", folder, "--output_dir", tmp_path / "out")
     of_bundle = json.loads((tmp_path / "out" / "metrics.json").read_text())
     of_run = json.loads((trained / "eval_test" / "metrics.json").read_text())
