@@ -445,7 +445,11 @@ def candidates(retrieval_set: splits.RetrievalSet) -> protocols.Candidates:
 
 
 class Validation(NamedTuple):
-    """What validation found: means by name, and (Q,) average precisions."""
+    """What validation found.
+
+    scores: means by name. average_precisions: (Q,) float64 in [0, 1], of the descriptions that
+    have a right image, always in the same order.
+    """
 
     scores: dict[str, float]
     average_precisions: np.ndarray

@@ -149,7 +149,8 @@ def train_and_evaluate(
         )
     code = experiment.code_version()
     digest = splits.digest(train)
-    hosts.check_agreement({"training set": digest})
+    judged_by = "" if validation is None else splits.digest(validation)
+    hosts.check_agreement({"training set": digest, "validation set": judged_by})
 
     embedder = experiment.create_embedder(config, data.schema, len(train.categories))
     game = experiment.create_game(config, embedder)
@@ -198,8 +199,8 @@ def train_and_evaluate(
         )
         start_step, before, state = resume(checkpoints, state, meta, config.data.dir)
         seconds = before.get("seconds", 0.0)
-        # Average precisions of the best validation so far.
-        best: list[float] = before.get("best_validation", [])
+        # Nothing is there before the first validation, and in runs that older code began.
+        highest = highest_validation(before, judged_by)
         # Of the part that each version of the code has trained; a study asks before it compares.
         versions = before.get("code", [])
         versions = versions if versions[-1:] == [code] else [*versions, code]
@@ -250,9 +251,13 @@ def train_and_evaluate(
                     config, embedders, state.variables, validation
                 )
                 writer.write_scalars(step, {f"validation/{k}": v for k, v in scores.items()})
-                is_chosen, best = comparison.choose(precisions, best)
-            told = {"seconds": seconds, "code": versions}
-            told |= {"validation": scores, "best_validation": best}
+                is_chosen, highest = comparison.choose(precisions, highest)
+            told = {
+                "seconds": seconds,
+                "code": versions,
+                "validation": scores,
+                "best_validation": {"of": judged_by, "average_precisions": highest},
+            }
             checkpoints.save(step, state, meta | told, scores, is_chosen=is_chosen)
             saved = step
             if stops and step < num_train_steps:
@@ -436,6 +441,22 @@ def resume(
             "restore it, or train in another --workdir"
         )
     return step, told, checkpoints.restore_state(step, state)
+
+
+def highest_validation(before: dict[str, Any], judged_by: str) -> list[float]:
+    """The average precisions of the best validation that a checkpoint tells of, for `choose`.
+
+    None where validation images have changed since (their digest is judged_by now): then no
+    description is paired with itself.
+    """
+    best = before.get("best_validation") or {"of": judged_by, "average_precisions": []}
+    if best["of"] == judged_by:
+        return best["average_precisions"]
+    logging.warning(
+        "The validation images are not those that this run has been judged by so far: the next "
+        "checkpoint that is validated is chosen, without a comparison"
+    )
+    return []
 
 
 def summarise(history: list[dict[str, Array]], step: int) -> dict[str, float]:

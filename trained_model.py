@@ -56,7 +56,7 @@ OF_FOLDER = ("data.labels", "data.schema", "data.skip_bad_images")
 
 
 def load_run(workdir: Path, which: str, overrides: Mapping[str, Any] | None = None) -> Model:
-    """The best or last checkpoint of a run; without any validation the best is the last.
+    """The checkpoint that validation chose ("best") or the last; without any validation the last.
 
     overrides: values by field, of OF_MACHINE and OF_FOLDER.
     """
@@ -226,8 +226,8 @@ def _choose_fusion_weight(model: Model) -> None:
     embedders = evaluation.Embedders(
         model.embedder, mirror=config.eval.mirror, score=config.eval.score
     )
-    validated = experiment.validate(config, embedders, model.variables, validation)
-    description["fusion_weight"] = validated.scores["fusion_weight"]
+    scores, _ = experiment.validate(config, embedders, model.variables, validation)
+    description["fusion_weight"] = scores["fusion_weight"]
 
 
 def _choose_rerank_weight(model: Model) -> None:

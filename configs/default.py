@@ -41,7 +41,7 @@ def get_config(preset: str = "") -> ConfigDict:
     # Images are resized to this.
     data.image_height = 256
     data.image_width = 128
-    # Share of the training categories held out to select the best checkpoint; never the test set.
+    # Share of the training categories held out to choose a checkpoint; never the test set.
     data.validation_fraction = 0.1
     # True counts images that do not decode and goes on; False names them and stops.
     data.skip_bad_images = False
@@ -165,8 +165,8 @@ def get_config(preset: str = "") -> ConfigDict:
     train.log_every_steps = 50
     # Evaluate an exponential moving average of the embedder's parameters of this decay; 0: none.
     train.average_decay = 0.0
-    # Evaluation on validation categories; each writes a checkpoint, and one is chosen and kept: the
-    # newest that lies within one standard error of the best (jsreid_jax/comparison.py, choose).
+    # Evaluation on validation categories; each writes a checkpoint. One is chosen and kept: the
+    # newest within one standard error of the best (jsreid_jax/comparison.py, choose).
     train.eval_every_epochs = 5.0
     # What a kill may cost: checkpoints are written a little more often than every so many steps.
     train.checkpoint_every_steps = 500

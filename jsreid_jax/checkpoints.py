@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the newest two, the best one and one asked for, each whole or absent.
+"""Checkpoints of a run: the newest two, the chosen one, one asked for; each whole or absent.
 
 With export.py the only file that knows orbax. Orbax writes beside the target and renames, so a kill
 in the middle of a save leaves the checkpoint before it as the newest. Just before the renaming a
@@ -30,8 +30,9 @@ from jsreid_jax import hosts, parallel
 from jsreid_jax.errors import ModelError
 from jsreid_jax.types import PyTree, TrainState
 
-# Metric of a checkpoint: its step if validation chose it when it was saved, else NOT_CHOSEN.
-_CHOSEN, _NOT_CHOSEN = "chosen", -1
+# Metric of a checkpoint: its step if validation chose it when it was saved; all others are below
+# that, by mAP, and matter only where the chosen one is damaged.
+_PREFERENCE = "preference"
 
 CHECKSUMS = "checksums.sha256"
 # Orbax writes these while it commits, after the checksums; nothing is restored from them.
@@ -54,8 +55,8 @@ def pacing(most_lost: int) -> tuple[int, int]:
 
 
 def _selection_metric(metrics: Any) -> float:
-    """Highest for the checkpoint that was chosen last; those of old runs tell their mAP alone."""
-    return metrics.get(_CHOSEN, metrics["mAP"])
+    """Highest for the checkpoint that was chosen last; those of older code have mAP alone."""
+    return metrics[_PREFERENCE if _PREFERENCE in metrics else "mAP"]
 
 
 class Checkpoints:
@@ -73,7 +74,7 @@ class Checkpoints:
         set_aside: a sentence for every damaged checkpoint that was moved away.
 
     Raises:
-        ModelError: read_only, and a checkpoint is damaged: it might be the best one.
+        ModelError: read_only, and a checkpoint is damaged: it might be the chosen one.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False, keep: int | None = None):
@@ -169,13 +170,16 @@ class Checkpoints:
     ) -> None:
         """Write a checkpoint in the background; an existing one of this step is kept.
 
-        metrics: of its validation, if there was one. is_chosen: whether it is the best one now.
+        metrics: of its validation, if there was one; has "mAP". is_chosen: whether validation
+            chose it (`comparison.choose`).
 
         Raises:
             ModelError: a full disk, at this save or noticed from the one before.
         """
         if self.has_step(step):
             return
+        if metrics is not None:
+            metrics = metrics | {_PREFERENCE: step if is_chosen else metrics["mAP"] - 1.0}
         try:
             self._manager.save(
                 step,
@@ -183,7 +187,7 @@ class Checkpoints:
                     state=ocp.args.StandardSave(parallel.as_global(state)),
                     meta=ocp.args.JsonSave(meta),
                 ),
-                metrics=metrics and metrics | {_CHOSEN: step if is_chosen else _NOT_CHOSEN},
+                metrics=metrics,
             )
         except Exception as error:
             self._raise_if_disk_full(error)

@@ -1,4 +1,4 @@
-"""Comparing query by query: runs, with paired differences over seeds, and checkpoints of a run.
+"""Query by query: runs compared over seeds, and which checkpoint of a run is used.
 
 Shape letters: S seeds, Q queries. All runs of one seed share their validation categories, and all
 runs are asked the same queries, so what two runs score is paired by (seed, query).
@@ -84,25 +84,31 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else np.nan
 
 
-def choose(newest: np.ndarray, best: Sequence[float]) -> tuple[bool, list[float]]:
-    """Whether the newest checkpoint of a run is the one to use, and the best validation so far.
+def choose(newest: np.ndarray, highest: Sequence[float]) -> tuple[bool, list[float]]:
+    """Whether the newest checkpoint of a run is the one to use.
 
     The one-standard-error rule (Breiman et al. 1984), with the standard error of the paired
-    difference: the newest one is chosen unless its mean lies more than one below the best. Of few
-    descriptions the highest of several means is often luck, and the longer training is the better
-    guess (docs/tuning.md). Its use here is ours.
+    difference: the newest one is chosen unless its mean lies more than one standard error below
+    the highest. Of few descriptions the highest of several means is often luck, and the longer
+    training is the better guess (docs/tuning.md). Its use here is ours.
 
-    newest: (Q,) average precisions of the validation descriptions. best: (Q,) those of the
-    validation with the highest mean until now, which is not always the chosen one; or empty.
+    Args:
+        newest: (Q,) average precisions of the validation descriptions, in [0, 1].
+        highest: (Q,) those of the validation with the highest mean until now, of the same
+            descriptions in the same order; empty before the first. A single one has no standard
+            error: the higher average precision is chosen.
+
+    Returns:
+        is_chosen, and `highest` for the next call.
     """
     newest = np.asarray(newest, np.float64)
-    if not len(best):
+    if not len(highest):
         return True, newest.tolist()
-    difference = newest - best
+    difference = newest - np.asarray(highest, np.float64)
     if difference.mean() >= 0:
         return True, newest.tolist()
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-    return bool(difference.mean() >= -error), list(best)
+    return bool(difference.mean() >= -error), list(highest)
 
 
 def paired_difference(

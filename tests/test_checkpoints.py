@@ -19,6 +19,7 @@ from jsreid_jax.checkpoints import (
     damage,
     pacing,
     says_disk_full,
+    write_checksums,
 )
 from jsreid_jax.errors import ModelError
 
@@ -75,6 +76,41 @@ def test_the_chosen_and_the_newest_are_kept(tmp_path, state):
     writer.close()
     kept = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
     assert kept == [2, 5, 6]
+
+
+def test_runs_of_older_versions_choose_by_their_score(tmp_path, state):
+    """Their checkpoints do not say whether they were chosen."""
+    folder = tmp_path / "checkpoints"
+    writer = Checkpoints(folder)
+    for step, score in [(1, 0.9), (2, 0.8)]:
+        writer.save(step, state, META, {"mAP": score}, is_chosen=True)
+    writer.close()
+    for step in (1, 2):
+        file = folder / str(step) / "metrics" / "metrics"
+        metrics = json.loads(file.read_text())
+        assert metrics.pop("preference") == step
+        file.write_text(json.dumps(metrics))
+        write_checksums(folder / str(step))
+    writer = Checkpoints(folder)
+    assert writer.best_step() == 1
+    writer.save(3, state, META, {"mAP": 0.7}, is_chosen=False)
+    assert writer.best_step() == 1
+    writer.save(4, state, META, {"mAP": 0.7}, is_chosen=True)
+    assert writer.best_step() == 4
+    writer.close()
+
+
+def test_without_the_chosen_one_the_score_decides(tmp_path, state):
+    folder = tmp_path / "checkpoints"
+    for step, score in [(1, 0.9), (2, 0.8), (3, 0.7)]:
+        writer = Checkpoints(folder, keep=2)
+        writer.save(step, state, META, {"mAP": score}, is_chosen=step == 1)
+        assert writer.best_step() == 1
+        writer.close()
+    flip_a_byte(folder / "1" / "meta" / "metadata")
+    checkpoints = Checkpoints(folder)
+    assert len(checkpoints.set_aside) == 1 and checkpoints.best_step() == 2
+    checkpoints.close()
 
 
 def test_a_step_that_is_asked_for_is_kept_too(tmp_path, state):

@@ -139,7 +139,8 @@ def test_a_run_leaves_what_it_promises(trained):
     assert (trained / "checkpoints" / str(finished["best_step"])).is_dir()
     assert finished["seconds"] > 0
     told = json.loads((last_checkpoint(trained) / "meta" / "metadata").read_text())
-    best, own = np.mean(told["best_validation"]), told["validation"]["mAP"]
+    best = np.mean(told["best_validation"]["average_precisions"])
+    own = told["validation"]["mAP"]
     assert best >= own or best == pytest.approx(own)
     # Debug validates twice, and of the same mAP the later one is chosen.
     assert (best > own and best != pytest.approx(own)) or finished["best_step"] == finished["step"]
@@ -179,6 +180,26 @@ def test_killed_at_a_random_step_it_ends_bit_identical(root, trained, data, tmp_
     print(f"killed after step {kill_after}, checkpoint: {has_checkpoint}")
     assert ("Resuming from" in said) == has_checkpoint
     assert saved_arrays(last_checkpoint(workdir)) == saved_arrays(last_checkpoint(trained))
+    # Also what has been seen so far, by which the checkpoint is chosen.
+    told, undisturbed = (
+        (
+            json.loads((last_checkpoint(folder) / "meta" / "metadata").read_text()),
+            json.loads((folder / "finished.json").read_text()),
+        )
+        for folder in (workdir, trained)
+    )
+    assert told[0]["best_validation"] == undisturbed[0]["best_validation"]
+    assert told[1]["best_step"] == undisturbed[1]["best_step"]
+
+
+def test_other_validation_images_are_not_compared_with(caplog):
+    told = {"best_validation": {"of": "a", "average_precisions": [0.5, 0.25]}}
+    assert train.highest_validation(told, "a") == [0.5, 0.25]
+    for begun in ({}, {"best_validation": None}):
+        assert train.highest_validation(begun, "a") == []
+    assert not caplog.records
+    assert train.highest_validation(told, "b") == []
+    assert "not those that this run has been judged by" in caplog.text
 
 
 def test_a_run_does_not_go_on_with_other_data(root, trained, data, tmp_path):
