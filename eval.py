@@ -417,10 +417,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         f"protocol {result['protocol']}: {result['protocol_says']}",
         f"mAP is the {result['average_precision']} form; images scored by {_scored_by(result)}",
-        f"split {result['split']} of "
-        f"{result['data']['dir']}, {result['which']} checkpoint, step {result['step']}: "
-        f"{result['queries']} "
-        f"queries x {result['gallery']} images",
+        f"split {result['split']} of {result['data']['dir']}, {result['which']} checkpoint, "
+        f"step {result['step']}: {result['queries']} queries x {result['gallery']} images",
         f"{'':8}{'queries':>9}" + "".join(f"{name:>{max(8, len(name) + 2)}}" for name in names),
     ]
     for subset, metrics in result["metrics"].items():

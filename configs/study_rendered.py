@@ -26,8 +26,8 @@ JSREID = run("jsreid", "configs/jsreid.py")
 
 _DEBUG = "configs/rendered_market.py:debug"
 
-# Fewer passes than the default's 10 epochs, so that the dearest run trains and is
-# evaluated within three minutes on two cores; validation half way and at the end, as the default's.
+# Fewer passes than the default's 10 epochs, so that the dearest run trains and is evaluated within
+# three minutes on two cores; validation half way and at the end, as the default's.
 _BUDGET = ("train.num_epochs=8", "train.eval_every_epochs=4")
 
 # By preset: title, question, name of the reference, runs.
